@@ -5,6 +5,11 @@
 
 namespace counterflow::generators {
 
+extern const Generator gpipe;
+extern const Generator one_f_one_b;
+extern const Generator interleaved_1f1b;
+extern const Generator looped_bfs;
+extern const Generator interleaved_zero_bubble;
 extern const Generator dualpipe;
 extern const Generator dualpipe_v;
 

@@ -11,6 +11,11 @@ namespace counterflow {
 namespace {
 
 constexpr std::array kGenerators = {
+    &generators::gpipe,
+    &generators::one_f_one_b,
+    &generators::interleaved_1f1b,
+    &generators::looped_bfs,
+    &generators::interleaved_zero_bubble,
     &generators::dualpipe,
     &generators::dualpipe_v,
 };
