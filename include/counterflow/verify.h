@@ -16,8 +16,8 @@ namespace counterflow {
 
 /// What a schedule can break. rule_name() gives the spelling that reports use.
 enum class Rule : std::uint8_t {
-  kUnknownAction,  ///< a stage or micro-batch that the placement does not have, an overlap that is no F and
-                   ///< B, a B, I or W where only forwards belong
+  kUnknownAction,    ///< a stage or micro-batch that the placement does not have, an overlap that is no F and
+                     ///< B, a B, I or W where only forwards belong
   kWrongRank,        ///< a stage on a rank that the placement does not give it for that micro-batch
   kMissingAction,    ///< a forward, backward, input or weight gradient that no rank runs
   kDuplicateAction,  ///< one that runs twice

@@ -1,0 +1,27 @@
+# What `cmake --install` lays down: headers, libraries, the command, and what CMake's find_package and
+# pkg-config need to find them again. Everything is relative to the prefix, so that it may be moved.
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/counterflow)
+
+# Each component of find_package(counterflow COMPONENTS ...) has its own export.
+install(TARGETS counterflow_schedule EXPORT counterflow-schedule FILE_SET HEADERS)
+install(EXPORT counterflow-schedule NAMESPACE counterflow:: DESTINATION ${package_dir})
+if(TARGET counterflow)
+  set_target_properties(counterflow PROPERTIES EXPORT_NAME command)
+  install(TARGETS counterflow EXPORT counterflow-command)
+  install(EXPORT counterflow-command NAMESPACE counterflow:: DESTINATION ${package_dir})
+endif()
+
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/counterflowConfig.cmake.in counterflowConfig.cmake
+                              INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(counterflowConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/counterflowConfig.cmake
+              ${PROJECT_BINARY_DIR}/counterflowConfigVersion.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/counterflow_add_bubble_test.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/counterflow_run_bubble_test.cmake
+        DESTINATION ${package_dir})
+
+# pkg-config works out the prefix from where the file lies.
+file(RELATIVE_PATH pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/counterflow-schedule.pc.in counterflow-schedule.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/counterflow-schedule.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
