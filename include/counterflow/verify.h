@@ -28,11 +28,14 @@ enum class Rule : std::uint8_t {
   kDeadlock,         ///< actions that wait for each other in a circle
   kReceiveBuffers,   ///< too few receive buffers for the order in which messages are consumed
   kChannel,          ///< program: a send without its receive, or the other way round, or in another order
+  kResidency,        ///< program: more transfers may have to run at once than a rank's device can
   kGroup,            ///< program: the two sides of a transfer are grouped differently
   kActivationLimit,  ///< more stage activations held than allowed
   kClaim,            ///< a bubble other than the one that the file claims
   kLimit,            ///< a bubble, ratio or makespan above what the caller allows
 };
+
+inline constexpr int kNumRules = 16;
 
 std::string_view rule_name(Rule rule);  ///< "missing-action"
 
@@ -64,9 +67,10 @@ struct Verdict {
 
 Verdict verify(const Schedule& schedule, const VerifyOptions& options = {});
 
-/// Judges a lowered program under NCCL's rules: every send meets its receive in order, both sides group
-/// alike, and the ranks' streams reach their ends. `max_resident` is the number of transfers that a rank's
-/// device runs at once; by default as many as the rank has channels.
+/// Judges a lowered program under NCCL's rules: every send meets its receive in order, both sides group alike, no
+/// buffer is overwritten, and the ranks' streams reach their ends. `max_resident` is the number of transfers that
+/// a rank's device runs at once; by default as many as the rank has channel ends and reductions. A diagnostic's
+/// step is the position in the rank's program.
 Verdict verify(const Program& program, const Schedule& schedule, std::optional<int> max_resident = {});
 
 /// The rank x step grid around the first diagnostics, the culprits marked, then one line a diagnostic.

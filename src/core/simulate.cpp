@@ -5,28 +5,23 @@
 
 #include "channels.h"
 #include "counterflow/error.h"
+#include "dataflow.h"
 
 namespace counterflow {
 namespace {
 
-constexpr Time kNotYet = -1;
-
-/// One run of a schedule. Ranks advance one at a time, each as far as its inputs are known; what a pass
-/// produces wakes the one rank that may wait for it. A (stage, micro-batch) pair is a cell of both tables:
-/// when the output of its forward arrives at the next stage, and when its gradient arrives at the stage
-/// before.
+/// One run of a schedule. A (stage, micro-batch) pair is a cell of both tables: when the output of its forward
+/// arrives at the next stage, and when its gradient arrives at the stage before.
 class Run {
  public:
   Run(const Schedule& schedule, const CostModel& costs)
       : schedule_(schedule),
         placement_(schedule.placement),
         costs_(costs),
-        last_stage_(schedule.num_stages() - 1),
+        num_stages_(schedule.num_stages()),
         channels_(schedule.placement, schedule.passes),
-        output_arrival_(num_cells(), kNotYet),
-        gradient_arrival_(schedule.passes == Passes::kTraining ? num_cells() : 0, kNotYet),
-        next_step_(schedule.num_ranks(), 0),
-        waits_for_(schedule.num_ranks(), nullptr),
+        output_arrival_(num_cells(), 0),
+        gradient_arrival_(schedule.passes == Passes::kTraining ? num_cells() : 0, 0),
         link_free_(channels_.size(), 0),
         message_start_(channels_.size()),
         message_end_(channels_.size()) {
@@ -45,15 +40,13 @@ class Run {
       result_.start[rank].reserve(schedule_.actions[rank].size());
       result_.end[rank].reserve(schedule_.actions[rank].size());
     }
+    const auto finished = walk(schedule_, [this](int rank, std::size_t step) { run(rank, step); });
     for (int rank = 0; rank < schedule_.num_ranks(); ++rank) {
-      awake_.push_back(rank);
-      while (!awake_.empty()) {
-        const int next = awake_.back();
-        awake_.pop_back();
-        advance(next);
-      }
+      if (finished[rank] == schedule_.actions[rank].size()) continue;
+      throw InvalidConfig("rank " + std::to_string(rank) + " never gets to run " +
+                          to_string(schedule_.actions[rank][finished[rank]]) +
+                          ": its inputs do not come; verify() says why");
     }
-    for (int rank = 0; rank < schedule_.num_ranks(); ++rank) check_finished(rank);
     measure_ranks();
     measure_channels();
     trace_critical_path();
@@ -65,102 +58,47 @@ class Run {
     return static_cast<std::size_t>(placement_.num_stages()) * placement_.num_micro_batches();
   }
 
-  std::size_t cell(int stage, int micro_batch) const {
-    return static_cast<std::size_t>(stage) * placement_.num_micro_batches() + micro_batch;
+  Time& arrival(const Message& message) {
+    const std::size_t cell =
+        static_cast<std::size_t>(message.stage) * placement_.num_micro_batches() + message.micro_batch;
+    return message.is_gradient ? gradient_arrival_[cell] : output_arrival_[cell];
   }
 
-  /// When the inputs of a pass were or will be there; null where it has none. A time of kNotYet is still to
-  /// come.
-  const Time* input(const Pass& pass) const {
-    if (pass.kind == PassKind::kForward) {
-      return pass.stage == 0 ? nullptr : &output_arrival_[cell(pass.stage - 1, pass.micro_batch)];
-    }
-    if (pass.kind == PassKind::kWeightGradient) return &gradient_arrival_[cell(pass.stage, pass.micro_batch)];
-    if (pass.stage == last_stage_) return &output_arrival_[cell(pass.stage, pass.micro_batch)];
-    return &gradient_arrival_[cell(pass.stage + 1, pass.micro_batch)];
-  }
-
-  /// The rank that sends a pass its input, or -1 where that comes from the pass's own rank or from nowhere.
-  int sender(const Pass& pass, int rank) const {
-    int from = rank;
-    if (pass.kind == PassKind::kForward && pass.stage > 0)
-      from = placement_.rank_of(pass.stage - 1, pass.micro_batch);
-    if (sends_gradient(pass.kind) && pass.stage < last_stage_)
-      from = placement_.rank_of(pass.stage + 1, pass.micro_batch);
-    return from == rank ? -1 : from;
-  }
-
-  void advance(int rank) {
-    const std::vector<Action>& actions = schedule_.actions[rank];
+  /// Runs one action, whose inputs have been produced.
+  void run(int rank, std::size_t step) {
+    const Action& action = schedule_.actions[rank][step];
     std::vector<Time>& ends = result_.end[rank];
-    std::size_t step = next_step_[rank];
-    for (; step < actions.size(); ++step) {
-      const Action& action = actions[step];
-      Time start = step == 0 ? 0 : ends[step - 1];
-      for (const Pass& pass : action.passes()) {
-        const Time* arrival = input(pass);
-        if (arrival == nullptr) continue;
-        if (*arrival == kNotYet) {
-          waits_for_[rank] = arrival;
-          next_step_[rank] = step;
-          return;
-        }
-        // A weight gradient follows its input gradient on the same rank: no arrival to wait for.
-        if (pass.kind != PassKind::kWeightGradient) start = std::max(start, *arrival);
-      }
-      const Time end = start + costs_.duration(action);
-      result_.start[rank].push_back(start);
-      ends.push_back(end);
-      for (const Pass& pass : action.passes()) {
-        if (const int from = sender(pass, rank); from >= 0)
-          message_end_[channels_.find(from, rank)].push_back(end);
-        produce(pass, rank, end);
-      }
+    Time start = ends.empty() ? 0 : ends.back();
+    for (const Pass& pass : action.passes()) {
+      if (const auto input = input_of(pass, num_stages_)) start = std::max(start, arrival(*input));
     }
-    next_step_[rank] = step;
-    waits_for_[rank] = nullptr;
-  }
-
-  void produce(const Pass& pass, int rank, Time end) {
-    if (pass.kind == PassKind::kForward) {
-      const bool is_last = pass.stage == last_stage_;
-      deliver(output_arrival_, pass, rank,
-              is_last ? rank : placement_.rank_of(pass.stage + 1, pass.micro_batch), end, pass.stage);
-    } else if (sends_gradient(pass.kind)) {
-      const bool is_first = pass.stage == 0;
-      deliver(gradient_arrival_, pass, rank,
-              is_first ? rank : placement_.rank_of(pass.stage - 1, pass.micro_batch), end,
-              is_first ? 0 : pass.stage - 1);
+    const Time end = start + costs_.duration(action);
+    result_.start[rank].push_back(start);
+    ends.push_back(end);
+    for (const Pass& pass : action.passes()) {
+      if (const auto input = input_of(pass, num_stages_)) {
+        const int from = producer_rank(placement_, *input);
+        if (from != rank) message_end_[channels_.find(from, rank)].push_back(end);
+      }
+      if (const auto output = output_of(pass, num_stages_)) send(*output, rank, end);
     }
   }
 
-  /// Hands what a pass produced, as large as the output of `sized_as`, to the rank that consumes it.
-  void deliver(std::vector<Time>& table, const Pass& pass, int rank, int to, Time end, int sized_as) {
-    Time& arrival = table[cell(pass.stage, pass.micro_batch)];
-    if (arrival != kNotYet)
-      throw InvalidConfig("rank " + std::to_string(rank) + " runs " + to_string(pass) + " twice");
-    arrival = end;
-    if (to == rank) return;
+  void send(const Message& message, int rank, Time end) {
+    const int to = consumer_rank(placement_, message);
+    if (to == rank) {
+      arrival(message) = end;
+      return;
+    }
     const int channel = channels_.find(rank, to);
-    ChannelResult& result = result_.channels[channel];
-    const Time transfer = costs_.transfer(rank, to, costs_.stage(sized_as).output_bytes);
+    // A gradient is as large as the output that it is the gradient of: that of the stage before.
+    const std::int64_t bytes = costs_.stage(message.is_gradient ? message.stage - 1 : message.stage).output_bytes;
+    const Time transfer = costs_.transfer(rank, to, bytes);
     const Time start = costs_.has_links() ? std::max(end, link_free_[channel]) : end;
-    arrival = start + transfer;
-    link_free_[channel] = arrival;
-    result.busy += transfer;
-    ++result.messages;
+    arrival(message) = link_free_[channel] = start + transfer;
+    result_.channels[channel].busy += transfer;
+    ++result_.channels[channel].messages;
     message_start_[channel].push_back(start);
-    if (waits_for_[to] == &arrival) {
-      waits_for_[to] = nullptr;
-      awake_.push_back(to);
-    }
-  }
-
-  void check_finished(int rank) const {
-    if (next_step_[rank] == schedule_.actions[rank].size()) return;
-    throw InvalidConfig("rank " + std::to_string(rank) + " never gets to run " +
-                        to_string(schedule_.actions[rank][next_step_[rank]]) +
-                        ": its inputs do not come; verify() says why");
   }
 
   void measure_ranks() {
@@ -235,7 +173,7 @@ class Run {
   std::int64_t largest_message(const ChannelResult& channel) const {
     std::int64_t largest = 0;
     for (const Direction& direction : placement_.directions()) {
-      for (int stage = 0; stage < last_stage_; ++stage) {
+      for (int stage = 0; stage + 1 < num_stages_; ++stage) {
         const std::int32_t rank = direction.rank_of_stage[stage];
         const std::int32_t next = direction.rank_of_stage[stage + 1];
         const bool carries =
@@ -261,53 +199,47 @@ class Run {
       result_.ranks[rank].critical += end - start;
       if (step > 0 && result_.end[rank][step - 1] == start) {
         --step;
-      } else if (start == 0) {
-        break;
-      } else {
-        follow_message(rank, step);
+      } else if (start > 0 && follow_message(rank, step)) {
         result_.critical_path.back().after_transfer = true;
+      } else {
+        break;
       }
     }
     std::reverse(result_.critical_path.begin(), result_.critical_path.end());
   }
 
   /// Moves from an action that started when a message arrived to the action that sent it.
-  void follow_message(int& rank, std::size_t& step) {
+  bool follow_message(int& rank, std::size_t& step) {
     const Time start = result_.start[rank][step];
     for (const Pass& pass : schedule_.actions[rank][step].passes()) {
-      const int from = sender(pass, rank);
-      if (from < 0 || *input(pass) != start) continue;
+      const auto input = input_of(pass, num_stages_);
+      if (!input || arrival(*input) != start) continue;
+      const int from = producer_rank(placement_, *input);
+      if (from == rank) continue;
       const auto& ends = result_.end[from];
-      auto sent =
-          static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), start) - ends.begin()) - 1;
-      while (!produces_input_of(pass, schedule_.actions[from][sent])) --sent;
+      auto sent = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), start) - ends.begin()) - 1;
+      while (!produces(schedule_.actions[from][sent], *input)) --sent;
       result_.channels[channels_.find(from, rank)].critical += start - ends[sent];
       rank = from;
       step = sent;
-      return;
-    }
-  }
-
-  static bool produces_input_of(const Pass& consumer, const Action& action) {
-    const bool is_forward = consumer.kind == PassKind::kForward;
-    for (const Pass& pass : action.passes()) {
-      if (pass.micro_batch != consumer.micro_batch) continue;
-      if (is_forward && pass.kind == PassKind::kForward && pass.stage == consumer.stage - 1) return true;
-      if (!is_forward && sends_gradient(pass.kind) && pass.stage == consumer.stage + 1) return true;
+      return true;
     }
     return false;
+  }
+
+  bool produces(const Action& action, const Message& message) const {
+    const auto passes = action.passes();
+    return std::any_of(passes.begin(), passes.end(),
+                       [&](const Pass& pass) { return output_of(pass, num_stages_) == message; });
   }
 
   const Schedule& schedule_;
   const Placement& placement_;
   const CostModel& costs_;
-  const int last_stage_;
+  const int num_stages_;
   const Channels channels_;
-  std::vector<Time> output_arrival_;    // [cell]
-  std::vector<Time> gradient_arrival_;  // [cell]
-  std::vector<std::size_t> next_step_;  // [rank]
-  std::vector<const Time*> waits_for_;  // [rank] what the rank's next action lacks, or null
-  std::vector<int> awake_;
+  std::vector<Time> output_arrival_;              // [cell]
+  std::vector<Time> gradient_arrival_;            // [cell]
   std::vector<Time> link_free_;                   // [channel]
   std::vector<std::vector<Time>> message_start_;  // [channel][in the order of sending]
   std::vector<std::vector<Time>> message_end_;    // [channel][in the order of consumption]
