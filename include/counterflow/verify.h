@@ -67,10 +67,10 @@ struct Verdict {
 
 Verdict verify(const Schedule& schedule, const VerifyOptions& options = {});
 
-/// Judges a lowered program under NCCL's rules: every send meets its receive in order, both sides group alike, no
-/// buffer is overwritten, and the ranks' streams reach their ends. `max_resident` is the number of transfers that
-/// a rank's device runs at once; by default as many as the rank has channel ends and reductions. A diagnostic's
-/// step is the position in the rank's program.
+/// Judges a lowered program under NCCL's rules: every send meets its receive in order, both sides group
+/// alike, no buffer is overwritten, and the ranks' streams reach their ends. `max_resident` is the number of
+/// transfers that a rank's device runs at once; by default as many as the rank has channel ends and
+/// reductions. A diagnostic's step is the position in the rank's program.
 Verdict verify(const Program& program, const Schedule& schedule, std::optional<int> max_resident = {});
 
 /// The rank x step grid around the first diagnostics, the culprits marked, then one line a diagnostic.

@@ -10,8 +10,8 @@
 
 namespace counterflow {
 
-/// What travels between stages: the output of a stage's forward, to the next stage, or the gradient that its B or I
-/// produces, to the stage before. Named by the stage that produces it.
+/// What travels between stages: the output of a stage's forward, to the next stage, or the gradient that its
+/// B or I produces, to the stage before. Named by the stage that produces it.
 struct Message {
   std::int32_t stage = 0;
   std::int32_t micro_batch = 0;
@@ -20,17 +20,21 @@ struct Message {
   friend bool operator==(const Message&, const Message&) = default;
 };
 
-/// What a pass needs from another stage; nothing for the first stage's F, the last stage's B and I (whose own F is
-/// enough) and every W.
+/// What a pass needs from another stage; nothing for the first stage's F, the last stage's B and I (whose own
+/// F is enough) and every W.
 inline std::optional<Message> input_of(const Pass& pass, int num_stages) {
-  if (pass.kind == PassKind::kForward && pass.stage > 0) return Message{pass.stage - 1, pass.micro_batch, false};
-  if (sends_gradient(pass.kind) && pass.stage + 1 < num_stages) return Message{pass.stage + 1, pass.micro_batch, true};
+  if (pass.kind == PassKind::kForward && pass.stage > 0)
+    return Message{pass.stage - 1, pass.micro_batch, false};
+  if (sends_gradient(pass.kind) && pass.stage + 1 < num_stages)
+    return Message{pass.stage + 1, pass.micro_batch, true};
   return std::nullopt;
 }
 
-/// What a pass produces for another stage; nothing for the last stage's F, the first stage's B and I, and every W.
+/// What a pass produces for another stage; nothing for the last stage's F, the first stage's B and I, and
+/// every W.
 inline std::optional<Message> output_of(const Pass& pass, int num_stages) {
-  if (pass.kind == PassKind::kForward && pass.stage + 1 < num_stages) return Message{pass.stage, pass.micro_batch, false};
+  if (pass.kind == PassKind::kForward && pass.stage + 1 < num_stages)
+    return Message{pass.stage, pass.micro_batch, false};
   if (sends_gradient(pass.kind) && pass.stage > 0) return Message{pass.stage, pass.micro_batch, true};
   return std::nullopt;
 }
@@ -43,11 +47,11 @@ inline int consumer_rank(const Placement& placement, const Message& message) {
   return placement.rank_of(message.is_gradient ? message.stage - 1 : message.stage + 1, message.micro_batch);
 }
 
-/// Runs every rank's list in order, each action when its inputs are there, calling on_action(rank, step). Ranks
-/// advance one at a time, each as far as it can; what it produces wakes the one rank that may wait for it, so the
-/// cost is linear in the number of passes. Returns how many actions of each rank ran: fewer than all where the
-/// schedule deadlocks. Every pass must be within the placement and on its rank; actions on one rank must respect
-/// F before B or I before W of the same stage and micro-batch.
+/// Runs every rank's list in order, each action when its inputs are there, calling on_action(rank, step).
+/// Ranks advance one at a time, each as far as it can; what it produces wakes the one rank that may wait for
+/// it, so the cost is linear in the number of passes. Returns how many actions of each rank ran: fewer than
+/// all where the schedule deadlocks. Every pass must be within the placement and on its rank; actions on one
+/// rank must respect F before B or I before W of the same stage and micro-batch.
 template <typename OnAction>
 std::vector<std::size_t> walk(const Schedule& schedule, OnAction&& on_action) {
   const Placement& placement = schedule.placement;
@@ -60,7 +64,9 @@ std::vector<std::size_t> walk(const Schedule& schedule, OnAction&& on_action) {
   std::vector<std::optional<Message>> waits_for(placement.num_ranks());
   std::vector<int> awake;
 
-  const auto cell = [&](const Message& message) { return message.stage * num_micro_batches + message.micro_batch; };
+  const auto cell = [&](const Message& message) {
+    return message.stage * num_micro_batches + message.micro_batch;
+  };
   const auto bit = [](const Message& message) { return message.is_gradient ? kGradient : kOutput; };
 
   const auto missing_input = [&](const Action& action) -> std::optional<Message> {

@@ -52,7 +52,8 @@ std::vector<Wait> any_cycle(const std::vector<std::vector<Wait>>& waits, int sta
 }
 
 /// The shortest circle through one rank; empty where there is none. Adds what it cost to `visits`.
-std::vector<Wait> cycle_through(const std::vector<std::vector<Wait>>& waits, int start, std::int64_t& visits) {
+std::vector<Wait> cycle_through(const std::vector<std::vector<Wait>>& waits, int start,
+                                std::int64_t& visits) {
   std::vector<const Wait*> reached_by(waits.size(), nullptr);
   visits += static_cast<std::int64_t>(waits.size());
   std::queue<int> frontier({start});
@@ -89,8 +90,8 @@ std::vector<Wait> shortest_cycle(const Schedule& schedule, const std::vector<std
   if (stuck == waits.end()) return {};
   std::vector<Wait> shortest = any_cycle(waits, static_cast<int>(stuck - waits.begin()));
 
-  // A breadth-first search from each stuck rank back to itself, as long as that stays cheap: a hostile file may have
-  // tens of thousands of ranks in one circle.
+  // A breadth-first search from each stuck rank back to itself, as long as that stays cheap: a hostile file
+  // may have tens of thousands of ranks in one circle.
   constexpr std::int64_t kMostVisits = 50'000'000;
   std::int64_t visits = 0;
   for (int start = 0; start < num_ranks && shortest.size() > 1 && visits < kMostVisits; ++start) {
@@ -105,8 +106,8 @@ std::string describe(const Schedule& schedule, const std::vector<Wait>& cycle) {
   std::string text;
   for (const Wait& wait : cycle) {
     text += text.empty() ? "rank " + std::to_string(wait.rank) : ", which";
-    text += " (at " + to_string(schedule.actions[wait.rank][wait.step]) + ") waits for " + to_string(wait.for_pass) +
-            " from rank " + std::to_string(wait.for_rank);
+    text += " (at " + to_string(schedule.actions[wait.rank][wait.step]) + ") waits for " +
+            to_string(wait.for_pass) + " from rank " + std::to_string(wait.for_rank);
   }
   return text;
 }

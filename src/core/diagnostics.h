@@ -1,5 +1,5 @@
-// Gathers diagnostics: keeps the first few of each rule and counts the rest, so that a file that is wrong in a
-// million places takes no more memory than one that is wrong in a hundred.
+// Gathers diagnostics: keeps the first few of each rule and counts the rest, so that a file that is wrong in
+// a million places takes no more memory than one that is wrong in a hundred.
 #pragma once
 
 #include <algorithm>

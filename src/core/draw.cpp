@@ -40,7 +40,8 @@ std::string draw_around(const Schedule& schedule, const Verdict& verdict, const 
   columns.push_back(std::move(labels));
   for (int step = first_step; step <= last_step; ++step) {
     std::vector<std::string> column{" " + std::to_string(step)};
-    for (int rank = first_rank; rank <= last_rank; ++rank) column.push_back(cell(schedule, verdict, rank, step));
+    for (int rank = first_rank; rank <= last_rank; ++rank)
+      column.push_back(cell(schedule, verdict, rank, step));
     columns.push_back(std::move(column));
   }
 
@@ -62,8 +63,8 @@ std::string draw_around(const Schedule& schedule, const Verdict& verdict, const 
 
 std::string draw(const Schedule& schedule, const Verdict& verdict) {
   std::string text;
-  const auto located = std::find_if(
-      verdict.diagnostics.begin(), verdict.diagnostics.end(), [&](const Diagnostic& one) {
+  const auto located =
+      std::find_if(verdict.diagnostics.begin(), verdict.diagnostics.end(), [&](const Diagnostic& one) {
         return one.rank >= 0 && one.rank < static_cast<int>(schedule.actions.size()) && one.step >= 0 &&
                one.step < static_cast<int>(schedule.actions[one.rank].size());
       });
@@ -76,7 +77,8 @@ std::string draw(const Schedule& schedule, const Verdict& verdict) {
     text += one.message + "\n";
   }
   const auto kept = static_cast<std::int64_t>(verdict.diagnostics.size());
-  if (verdict.num_diagnostics > kept) text += "… and " + std::to_string(verdict.num_diagnostics - kept) + " more\n";
+  if (verdict.num_diagnostics > kept)
+    text += "… and " + std::to_string(verdict.num_diagnostics - kept) + " more\n";
   return text;
 }
 

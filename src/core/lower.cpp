@@ -122,7 +122,8 @@ class Lowering {
                        .channel = channels_.find(rank, to)});
   }
 
-  /// At the end of every rank's program, one group for each set of ranks that share stages: the same order on all.
+  /// At the end of every rank's program, one group for each set of ranks that share stages: the same order on
+  /// all.
   void add_reductions() {
     std::vector<std::int32_t> groups(schedule_.num_ranks(), 0);
     for (const auto& [ranks, stages] : shared_stages(placement_)) {
@@ -162,18 +163,26 @@ Program lower(const Schedule& schedule, const LowerOptions& options) {
   return Lowering(schedule, options).lower();
 }
 
-std::vector<Channel> required_channels(const Schedule& schedule) { return ReceiveOrder(schedule).channels(); }
+std::vector<Channel> required_channels(const Schedule& schedule) {
+  return ReceiveOrder(schedule).channels();
+}
 
 std::string to_string(const Instruction& instruction, const std::vector<Action>& actions) {
   const std::string stage = std::to_string(instruction.stage);
   const std::string micro_batch = std::to_string(instruction.micro_batch);
   switch (instruction.op) {
-    case Op::kCompute: return to_string(actions[instruction.step]);
-    case Op::kSendForward: return stage + "SEND_F" + micro_batch;
-    case Op::kReceiveForward: return stage + "RECV_F" + micro_batch;
-    case Op::kSendBackward: return stage + "SEND_B" + micro_batch;
-    case Op::kReceiveBackward: return stage + "RECV_B" + micro_batch;
-    case Op::kReduceGradients: return stage + "REDUCE_GRAD";
+    case Op::kCompute:
+      return to_string(actions[instruction.step]);
+    case Op::kSendForward:
+      return stage + "SEND_F" + micro_batch;
+    case Op::kReceiveForward:
+      return stage + "RECV_F" + micro_batch;
+    case Op::kSendBackward:
+      return stage + "SEND_B" + micro_batch;
+    case Op::kReceiveBackward:
+      return stage + "RECV_B" + micro_batch;
+    case Op::kReduceGradients:
+      return stage + "REDUCE_GRAD";
   }
   return {};
 }

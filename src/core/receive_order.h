@@ -11,10 +11,10 @@
 
 namespace counterflow {
 
-/// Messages arrive in the order in which the sender's actions produce them. An action that consumes the j-th message
-/// of a channel (from 0) when i of it have been consumed needs j - i + 1 of them received and not given back, so
-/// that many buffers; with as many as the largest such number no schedule deadlocks that does not without transfers:
-/// a receive waits for an earlier action of its own rank only.
+/// Messages arrive in the order in which the sender's actions produce them. An action that consumes the j-th
+/// message of a channel (from 0) when i of it have been consumed needs j - i + 1 of them received and not
+/// given back, so that many buffers; with as many as the largest such number no schedule deadlocks that does
+/// not without transfers: a receive waits for an earlier action of its own rank only.
 class ReceiveOrder {
  public:
   /// Where a channel needs more buffers than anywhere before.

@@ -10,8 +10,8 @@
 namespace counterflow {
 namespace {
 
-/// One run of a schedule. A (stage, micro-batch) pair is a cell of both tables: when the output of its forward
-/// arrives at the next stage, and when its gradient arrives at the stage before.
+/// One run of a schedule. A (stage, micro-batch) pair is a cell of both tables: when the output of its
+/// forward arrives at the next stage, and when its gradient arrives at the stage before.
 class Run {
  public:
   Run(const Schedule& schedule, const CostModel& costs)
@@ -92,7 +92,8 @@ class Run {
     }
     const int channel = channels_.find(rank, to);
     // A gradient is as large as the output that it is the gradient of: that of the stage before.
-    const std::int64_t bytes = costs_.stage(message.is_gradient ? message.stage - 1 : message.stage).output_bytes;
+    const std::int64_t bytes =
+        costs_.stage(message.is_gradient ? message.stage - 1 : message.stage).output_bytes;
     const Time transfer = costs_.transfer(rank, to, bytes);
     const Time start = costs_.has_links() ? std::max(end, link_free_[channel]) : end;
     arrival(message) = link_free_[channel] = start + transfer;
@@ -217,7 +218,8 @@ class Run {
       const int from = producer_rank(placement_, *input);
       if (from == rank) continue;
       const auto& ends = result_.end[from];
-      auto sent = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), start) - ends.begin()) - 1;
+      auto sent =
+          static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), start) - ends.begin()) - 1;
       while (!produces(schedule_.actions[from][sent], *input)) --sent;
       result_.channels[channels_.find(from, rank)].critical += start - ends[sent];
       rank = from;

@@ -12,7 +12,9 @@
 namespace counterflow {
 namespace {
 
-std::string on_rank(int rank) { return "rank " + std::to_string(rank); }
+std::string on_rank(int rank) {
+  return "rank " + std::to_string(rank);
+}
 
 /// One judgement of a schedule, rule by rule. Later rules assume that the earlier ones hold.
 class Verifier {
@@ -35,7 +37,9 @@ class Verifier {
   }
 
  private:
-  static std::uint8_t bit(PassKind kind) { return static_cast<std::uint8_t>(1U << static_cast<unsigned>(kind)); }
+  static std::uint8_t bit(PassKind kind) {
+    return static_cast<std::uint8_t>(1U << static_cast<unsigned>(kind));
+  }
   static constexpr std::uint8_t kF = 1;
   static constexpr std::uint8_t kB = 2;
   static constexpr std::uint8_t kI = 4;
@@ -46,7 +50,9 @@ class Verifier {
   }
 
   void report(Rule rule, int rank, std::size_t step, const Action& action, const std::string& message) {
-    found_.add(rule, [&] { return Diagnostic{rule, rank, static_cast<std::int32_t>(step), action, message}; });
+    found_.add(rule, [&] {
+      return Diagnostic{rule, rank, static_cast<std::int32_t>(step), action, message};
+    });
   }
 
   void check_actions(int rank) {
@@ -72,21 +78,24 @@ class Verifier {
   }
 
   void report_unknown(int rank, std::size_t step, const Action& action, const Pass& pass) {
-    std::string expected = "stages 0 to " + std::to_string(placement_.num_stages() - 1) + " and micro-batches 0 to " +
-                           std::to_string(placement_.num_micro_batches() - 1);
+    std::string expected = "stages 0 to " + std::to_string(placement_.num_stages() - 1) +
+                           " and micro-batches 0 to " + std::to_string(placement_.num_micro_batches() - 1);
     if (schedule_.passes == Passes::kForward) expected += ", forwards only";
-    report(Rule::kUnknownAction, rank, step, action, to_string(pass) + " is not of this schedule: expected " + expected);
+    report(Rule::kUnknownAction, rank, step, action,
+           to_string(pass) + " is not of this schedule: expected " + expected);
   }
 
   void check_overlap(int rank, std::size_t step, const Action& action) {
     if (!action.is_overlap()) return;
     const auto passes = action.passes();
     if (passes[0].kind != PassKind::kForward || passes[1].kind != PassKind::kBackward) {
-      report(Rule::kUnknownAction, rank, step, action, "an overlapped pair is an F and a B, found " + to_string(action));
+      report(Rule::kUnknownAction, rank, step, action,
+             "an overlapped pair is an F and a B, found " + to_string(action));
     } else if (passes[0].micro_batch == passes[1].micro_batch) {
       // Every backward of a micro-batch needs all of its forwards, through the last stage.
       report(Rule::kOverlapDependsOnItself, rank, step, action,
-             to_string(action) + " overlaps a forward with a backward that needs it: both are of micro-batch " +
+             to_string(action) +
+                 " overlaps a forward with a backward that needs it: both are of micro-batch " +
                  std::to_string(passes[0].micro_batch));
     }
   }
@@ -111,14 +120,16 @@ class Verifier {
     }
     if (sends_gradient(pass.kind) && (before & kF) == 0) {
       late_.add(Rule::kBackwardBeforeForward, [&] {
-        return Diagnostic{Rule::kBackwardBeforeForward, rank, static_cast<std::int32_t>(step), action,
-                          to_string(pass) + " comes before " + to_string(forward(pass.stage, pass.micro_batch))};
+        return Diagnostic{
+            Rule::kBackwardBeforeForward, rank, static_cast<std::int32_t>(step), action,
+            to_string(pass) + " comes before " + to_string(forward(pass.stage, pass.micro_batch))};
       });
     }
     if (pass.kind == PassKind::kWeightGradient && (before & kI) == 0) {
       late_.add(Rule::kWeightBeforeInput, [&] {
-        return Diagnostic{Rule::kWeightBeforeInput, rank, static_cast<std::int32_t>(step), action,
-                          to_string(pass) + " comes before " + to_string(input_gradient(pass.stage, pass.micro_batch))};
+        return Diagnostic{
+            Rule::kWeightBeforeInput, rank, static_cast<std::int32_t>(step), action,
+            to_string(pass) + " comes before " + to_string(input_gradient(pass.stage, pass.micro_batch))};
       });
     }
   }
@@ -144,7 +155,8 @@ class Verifier {
     for (Diagnostic& late : late_.take().diagnostics) {
       const std::uint8_t needed = late.rule == Rule::kBackwardBeforeForward ? kF : kI;
       bool exists = false;
-      for (const Pass& pass : late.action->passes()) exists = exists || (is_known(pass) && (seen(pass) & needed) != 0);
+      for (const Pass& pass : late.action->passes())
+        exists = exists || (is_known(pass) && (seen(pass) & needed) != 0);
       if (exists || !found_.any()) found_.add(late.rule, [&] { return std::move(late); });
     }
   }
@@ -162,7 +174,8 @@ class Verifier {
     const std::vector<Wait> cycle = shortest_cycle(schedule_, finished);
     if (cycle.empty()) return;
     const Wait& first = cycle.front();
-    report(Rule::kDeadlock, first.rank, first.step, schedule_.actions[first.rank][first.step], describe(schedule_, cycle));
+    report(Rule::kDeadlock, first.rank, first.step, schedule_.actions[first.rank][first.step],
+           describe(schedule_, cycle));
   }
 
   void check_receive_buffers() {
@@ -175,8 +188,9 @@ class Verifier {
       report(Rule::kReceiveBuffers, channel.to, need.step, schedule_.actions[channel.to][need.step],
              on_rank(channel.to) + " needs " + std::to_string(channel.receive_buffers) +
                  " receive buffers for messages from " + on_rank(channel.from) + ", found " +
-                 std::to_string(*options_.receive_buffers) + ": it consumes message " + std::to_string(need.arrival) +
-                 " (from 0) when " + std::to_string(need.consumed) + " have been consumed");
+                 std::to_string(*options_.receive_buffers) + ": it consumes message " +
+                 std::to_string(need.arrival) + " (from 0) when " + std::to_string(need.consumed) +
+                 " have been consumed");
     }
   }
 
@@ -209,18 +223,29 @@ class Verifier {
   const Placement& placement_;
   const VerifyOptions& options_;
   Diagnostics found_;
-  Diagnostics late_;  // passes before what they need, as long as that may be missing altogether
+  Diagnostics late_;                // passes before what they need, as long as that may be missing altogether
   std::vector<std::uint8_t> seen_;  // [stage][micro-batch] bits of the passes that run
 };
 
 }  // namespace
 
 std::string_view rule_name(Rule rule) {
-  constexpr std::array<std::string_view, kNumRules> kNames{
-      "unknown-action",  "wrong-rank",      "missing-action",   "duplicate-action",
-      "mixed-backward",  "backward-before-forward", "weight-before-input", "overlap-depends-on-itself",
-      "deadlock",        "receive-buffers", "channel",          "residency",
-      "group",           "activation-limit", "claim",           "limit"};
+  constexpr std::array<std::string_view, kNumRules> kNames{"unknown-action",
+                                                           "wrong-rank",
+                                                           "missing-action",
+                                                           "duplicate-action",
+                                                           "mixed-backward",
+                                                           "backward-before-forward",
+                                                           "weight-before-input",
+                                                           "overlap-depends-on-itself",
+                                                           "deadlock",
+                                                           "receive-buffers",
+                                                           "channel",
+                                                           "residency",
+                                                           "group",
+                                                           "activation-limit",
+                                                           "claim",
+                                                           "limit"};
   return kNames[static_cast<std::size_t>(rule)];
 }
 
@@ -228,7 +253,10 @@ Verdict verify(const Schedule& schedule, const VerifyOptions& options) {
   if (schedule.actions.size() != static_cast<std::size_t>(schedule.num_ranks())) {
     Diagnostics found(options.max_diagnostics);
     found.add(Rule::kUnknownAction, [&] {
-      return Diagnostic{Rule::kUnknownAction, -1, -1, {},
+      return Diagnostic{Rule::kUnknownAction,
+                        -1,
+                        -1,
+                        {},
                         "expected actions for " + std::to_string(schedule.num_ranks()) + " ranks, found " +
                             std::to_string(schedule.actions.size())};
     });

@@ -11,7 +11,9 @@
 namespace counterflow {
 namespace {
 
-bool is_send(Op op) { return op == Op::kSendForward || op == Op::kSendBackward; }
+bool is_send(Op op) {
+  return op == Op::kSendForward || op == Op::kSendBackward;
+}
 
 /// The message that a transfer moves, named by its producer's stage.
 Message message_of(const Instruction& instruction) {
@@ -23,16 +25,18 @@ Message message_of(const Instruction& instruction) {
 }
 
 std::string name_of(const Message& message) {
-  return to_string(message.is_gradient ? Instruction{.op = Op::kSendBackward, .stage = message.stage, .micro_batch = message.micro_batch}
-                                       : Instruction{.op = Op::kSendForward, .stage = message.stage, .micro_batch = message.micro_batch},
-                   {});
+  return to_string(
+      message.is_gradient
+          ? Instruction{.op = Op::kSendBackward, .stage = message.stage, .micro_batch = message.micro_batch}
+          : Instruction{.op = Op::kSendForward, .stage = message.stage, .micro_batch = message.micro_batch},
+      {});
 }
 
 /// What the device runs as one: a compute action, or the transfers of one group on their streams.
 struct Unit {
-  std::vector<std::int32_t> positions;   // in the rank's program
-  std::vector<std::int32_t> streams;     // that it occupies
-  std::vector<std::int32_t> after;       // units of the same rank that must have ended first
+  std::vector<std::int32_t> positions;  // in the rank's program
+  std::vector<std::int32_t> streams;    // that it occupies
+  std::vector<std::int32_t> after;      // units of the same rank that must have ended first
   bool started = false;
   bool ended = false;
 };
@@ -76,11 +80,14 @@ class ProgramVerifier {
   };
 
   void report(Rule rule, int rank, std::int64_t position, const std::string& message) {
-    found_.add(rule, [&] { return Diagnostic{rule, rank, static_cast<std::int32_t>(position), {}, message}; });
+    found_.add(rule, [&] {
+      return Diagnostic{rule, rank, static_cast<std::int32_t>(position), {}, message};
+    });
   }
 
   int stream_of(Rank& rank, int kind, int channel) {
-    const auto [place, is_new] = rank.stream_of.try_emplace({kind, channel}, static_cast<int>(rank.streams.size()));
+    const auto [place, is_new] =
+        rank.stream_of.try_emplace({kind, channel}, static_cast<int>(rank.streams.size()));
     if (is_new) rank.streams.emplace_back();
     return place->second;
   }
@@ -99,7 +106,8 @@ class ProgramVerifier {
     std::map<std::pair<int, int>, std::int32_t> freed_by;               // (channel, buffer) → compute unit
     std::map<std::pair<std::int64_t, bool>, std::pair<int, int>> buffer_of;
     const auto key = [&](const Message& m) {
-      return std::pair(static_cast<std::int64_t>(m.stage) * placement_.num_micro_batches() + m.micro_batch, m.is_gradient);
+      return std::pair(static_cast<std::int64_t>(m.stage) * placement_.num_micro_batches() + m.micro_batch,
+                       m.is_gradient);
     };
     std::set<std::int32_t> reduced;
     std::int32_t next_step = 0;
@@ -124,7 +132,8 @@ class ProgramVerifier {
             const auto received = received_by.find(key(*input));
             if (received == received_by.end()) {
               return report(Rule::kChannel, rank_index, where,
-                            to_string(actions[one.step]) + " needs " + name_of(*input) + ", which is not received before it");
+                            to_string(actions[one.step]) + " needs " + name_of(*input) +
+                                ", which is not received before it");
             }
             unit.after.push_back(received->second);
             const auto buffer = buffer_of[key(*input)];
@@ -140,7 +149,8 @@ class ProgramVerifier {
       }
 
       const bool is_reduction = one.op == Op::kReduceGradients;
-      const auto limit = static_cast<std::int32_t>(is_reduction ? program_.reductions.size() : program_.channels.size());
+      const auto limit =
+          static_cast<std::int32_t>(is_reduction ? program_.reductions.size() : program_.channels.size());
       if (one.channel < 0 || one.channel >= limit || !is_mine(one, rank_index)) {
         return report(Rule::kChannel, rank_index, where,
                       to_string(one, actions) + " is on channel " + std::to_string(one.channel) +
@@ -167,28 +177,34 @@ class ProgramVerifier {
       if (is_reduction) {
         reduced.insert(one.stage);
         if (last_compute >= 0) unit.after.push_back(last_compute);
-        if (next_step != static_cast<std::int32_t>(actions.size()) && writes_gradient(actions, next_step, one.stage)) {
+        if (next_step != static_cast<std::int32_t>(actions.size()) &&
+            writes_gradient(actions, next_step, one.stage)) {
           return report(Rule::kChannel, rank_index, where,
-                        to_string(one, actions) + " comes before the last gradient of stage " + std::to_string(one.stage));
+                        to_string(one, actions) + " comes before the last gradient of stage " +
+                            std::to_string(one.stage));
         }
       } else if (is_send(one.op)) {
         const auto produced = produced_by.find(key(message));
         if (produced == produced_by.end()) {
-          return report(Rule::kChannel, rank_index, where, to_string(one, actions) + " sends what has not been computed");
+          return report(Rule::kChannel, rank_index, where,
+                        to_string(one, actions) + " sends what has not been computed");
         }
         unit.after.push_back(produced->second);
       } else {
         const std::pair buffer(one.channel, one.buffer);
-        if (one.buffer < 0 || one.buffer >= program_.channels[one.channel].receive_buffers || in_buffer[buffer] != 0) {
+        if (one.buffer < 0 || one.buffer >= program_.channels[one.channel].receive_buffers ||
+            in_buffer[buffer] != 0) {
           return report(Rule::kReceiveBuffers, rank_index, where,
                         to_string(one, actions) + " needs a free buffer below " +
-                            std::to_string(program_.channels[one.channel].receive_buffers) + ", found buffer " +
-                            std::to_string(one.buffer) + (one.buffer < 0 ? "" : ", which may still hold another message"));
+                            std::to_string(program_.channels[one.channel].receive_buffers) +
+                            ", found buffer " + std::to_string(one.buffer) +
+                            (one.buffer < 0 ? "" : ", which may still hold another message"));
         }
         in_buffer[buffer] = key(message).first + 1;
         buffer_of[key(message)] = buffer;
         received_by[key(message)] = index;
-        if (const auto freed = freed_by.find(buffer); freed != freed_by.end()) unit.after.push_back(freed->second);
+        if (const auto freed = freed_by.find(buffer); freed != freed_by.end())
+          unit.after.push_back(freed->second);
       }
     }
     if (next_step != static_cast<std::int32_t>(actions.size())) {
@@ -198,7 +214,8 @@ class ProgramVerifier {
     check_all_reduced(rank_index, reduced);
   }
 
-  /// Whether the instruction is on a channel or in a reduction that this rank is part of, on the right side of it.
+  /// Whether the instruction is on a channel or in a reduction that this rank is part of, on the right side
+  /// of it.
   bool is_mine(const Instruction& one, int rank) const {
     if (one.op == Op::kReduceGradients) {
       const auto& members = program_.reductions[one.channel].ranks;
@@ -211,14 +228,16 @@ class ProgramVerifier {
                         message.stage <= (message.is_gradient ? last_stage : last_stage - 1);
     const Channel& channel = program_.channels[one.channel];
     return exists && (is_send(one.op) ? channel.from : channel.to) == rank &&
-           channel.from == producer_rank(placement_, message) && channel.to == consumer_rank(placement_, message);
+           channel.from == producer_rank(placement_, message) &&
+           channel.to == consumer_rank(placement_, message);
   }
 
   static bool writes_gradient(const std::vector<Action>& actions, std::int32_t from, std::int32_t stage) {
     return std::any_of(actions.begin() + from, actions.end(), [&](const Action& action) {
       const auto passes = action.passes();
-      return std::any_of(passes.begin(), passes.end(),
-                         [&](const Pass& pass) { return pass.stage == stage && releases_activation(pass.kind); });
+      return std::any_of(passes.begin(), passes.end(), [&](const Pass& pass) {
+        return pass.stage == stage && releases_activation(pass.kind);
+      });
     });
   }
 
@@ -226,7 +245,8 @@ class ProgramVerifier {
     if (schedule_.passes == Passes::kForward || placement_.num_directions() == 1) return;
     for (const std::int32_t stage : placement_.stages_on(rank)) {
       if (placement_.ranks_of(stage).size() > 1 && reduced.count(stage) == 0) {
-        report(Rule::kChannel, rank, -1, "stage " + std::to_string(stage) + " lives on several ranks and is not reduced");
+        report(Rule::kChannel, rank, -1,
+               "stage " + std::to_string(stage) + " lives on several ranks and is not reduced");
       }
     }
   }
@@ -244,15 +264,15 @@ class ProgramVerifier {
       const Message received = message_of(at(channel.to, receives.position_of[i]));
       if (!(sent == received)) {
         report(Rule::kChannel, channel.to, receives.position_of[i],
-               "message " + std::to_string(i) + " from rank " + std::to_string(channel.from) + " is " + name_of(sent) +
-                   ", found a receive of " + name_of(received));
+               "message " + std::to_string(i) + " from rank " + std::to_string(channel.from) + " is " +
+                   name_of(sent) + ", found a receive of " + name_of(received));
         return;
       }
     }
     if (sends.unit_of.size() != receives.unit_of.size()) {
       report(Rule::kChannel, channel.to, -1,
-             "expected " + std::to_string(sends.unit_of.size()) + " receives from rank " + std::to_string(channel.from) +
-                 ", found " + std::to_string(receives.unit_of.size()));
+             "expected " + std::to_string(sends.unit_of.size()) + " receives from rank " +
+                 std::to_string(channel.from) + ", found " + std::to_string(receives.unit_of.size()));
       return;
     }
     match_groups(channel.from, sends, channel.to, receives);
@@ -282,8 +302,8 @@ class ProgramVerifier {
       if (joined == (other.unit_of[i] == other.unit_of[i - 1])) continue;
       report(Rule::kGroup, other_rank, other.position_of[i],
              to_string(at(other_rank, other.position_of[i]), schedule_.actions[other_rank]) + " is " +
-                 (joined ? "apart from" : "in a group with") + " the transfer before it, and the other way round on rank " +
-                 std::to_string(rank));
+                 (joined ? "apart from" : "in a group with") +
+                 " the transfer before it, and the other way round on rank " + std::to_string(rank));
       return;
     }
   }
@@ -304,7 +324,8 @@ class ProgramVerifier {
                          const std::size_t head = heads_[rank_index][stream];
                          return head < rank.streams[stream].size() && rank.streams[stream][head] == index;
                        }) &&
-           std::all_of(unit.after.begin(), unit.after.end(), [&](std::int32_t one) { return rank.units[one].ended; });
+           std::all_of(unit.after.begin(), unit.after.end(),
+                       [&](std::int32_t one) { return rank.units[one].ended; });
   }
 
   /// Whether all operations of a transfer unit have their peers on the device.
@@ -313,7 +334,8 @@ class ProgramVerifier {
       const Instruction& one = at(rank_index, position);
       const int kind = one.op == Op::kReduceGradients ? 2 : is_send(one.op) ? 0 : 1;
       const End& mine = ends_[{kind, one.channel, rank_index}];
-      const auto place = std::lower_bound(mine.position_of.begin(), mine.position_of.end(), position) - mine.position_of.begin();
+      const auto place = std::lower_bound(mine.position_of.begin(), mine.position_of.end(), position) -
+                         mine.position_of.begin();
       const auto peer_is_there = [&](int peer_kind, int peer) {
         return ranks_[peer].units[ends_[{peer_kind, one.channel, peer}].unit_of[place]].started;
       };
@@ -324,8 +346,8 @@ class ProgramVerifier {
     });
   }
 
-  /// Starts and ends units until nothing moves. Every stream runs its units in order, the transfers among them stay
-  /// on the device until their peers are there.
+  /// Starts and ends units until nothing moves. Every stream runs its units in order, the transfers among
+  /// them stay on the device until their peers are there.
   void run() {
     for (Rank& rank : ranks_) heads_.emplace_back(rank.streams.size(), 0);
     for (bool moved = true; moved;) {

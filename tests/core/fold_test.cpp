@@ -19,7 +19,9 @@ TEST(FoldTest, DualPipeVUnfoldsToDualPipe) {
   }
 }
 
-TEST(FoldTest, RefusesWhatIsNoV) { EXPECT_THROW(unfold(generate("dualpipe", {2, 4})), InvalidConfig); }
+TEST(FoldTest, RefusesWhatIsNoV) {
+  EXPECT_THROW(unfold(generate("dualpipe", {2, 4})), InvalidConfig);
+}
 
 TEST(FoldTest, RefusesHalvesThatAreNoMirrorImages) {
   Schedule schedule = generate("dualpipe", {4, 8});

@@ -18,7 +18,8 @@ std::string text_of(const Program& program, const Schedule& schedule, int rank) 
 
 TEST(LowerTest, PutsTransfersBetweenTheActionsOfTwoStages) {
   Schedule schedule{"two", Placement::loop(2, 1, 1), {}, {}, {}};
-  schedule.actions = {{forward(0, 0), backward(0, 0)}, {forward(1, 0), input_gradient(1, 0), weight_gradient(1, 0)}};
+  schedule.actions = {{forward(0, 0), backward(0, 0)},
+                      {forward(1, 0), input_gradient(1, 0), weight_gradient(1, 0)}};
   const Program program = lower(schedule);
   EXPECT_EQ(text_of(program, schedule, 0), "0RECV_B0 0F0 0SEND_F0 0B0");
   EXPECT_EQ(text_of(program, schedule, 1), "1RECV_F0 1F0 1I0 1SEND_B0 1W0");

@@ -21,7 +21,9 @@ Diagnostic only(const Schedule& schedule, const VerifyOptions& options = {}) {
   return verdict.diagnostics.empty() ? Diagnostic{} : verdict.diagnostics[0];
 }
 
-TEST(VerifyTest, AcceptsWhatRuns) { EXPECT_TRUE(verify(two_ranks()).ok()); }
+TEST(VerifyTest, AcceptsWhatRuns) {
+  EXPECT_TRUE(verify(two_ranks()).ok());
+}
 
 TEST(VerifyTest, RejectsDuplicateForward) {
   Schedule schedule = two_ranks();
@@ -63,8 +65,10 @@ TEST(VerifyTest, AnOverlappedPairOfOneMicroBatchDependsOnItself) {
 TEST(VerifyTest, CountsReceiveBuffersAndActivations) {
   const Schedule schedule = generate("dualpipe", {8, 20});
   EXPECT_TRUE(verify(schedule, {.receive_buffers = 2, .max_activations = 9}).ok());
-  EXPECT_EQ(verify(schedule, {.receive_buffers = 1, .max_activations = {}}).diagnostics[0].rule, Rule::kReceiveBuffers);
-  EXPECT_EQ(verify(schedule, {.receive_buffers = {}, .max_activations = 8}).diagnostics[0].rule, Rule::kActivationLimit);
+  EXPECT_EQ(verify(schedule, {.receive_buffers = 1, .max_activations = {}}).diagnostics[0].rule,
+            Rule::kReceiveBuffers);
+  EXPECT_EQ(verify(schedule, {.receive_buffers = {}, .max_activations = 8}).diagnostics[0].rule,
+            Rule::kActivationLimit);
 }
 
 TEST(VerifyTest, AForwardOnlyScheduleIsLegalAndHasNoBackwards) {
@@ -77,7 +81,8 @@ TEST(VerifyTest, AForwardOnlyScheduleIsLegalAndHasNoBackwards) {
 TEST(VerifyTest, KeepsTheFirstDiagnosticsAndCountsTheRest) {
   Schedule schedule = generate("dualpipe", {4, 8});
   for (auto& actions : schedule.actions) actions.clear();
-  const Verdict verdict = verify(schedule, {.receive_buffers = {}, .max_activations = {}, .max_diagnostics = 5});
+  const Verdict verdict =
+      verify(schedule, {.receive_buffers = {}, .max_activations = {}, .max_diagnostics = 5});
   EXPECT_EQ(verdict.diagnostics.size(), 5);
   EXPECT_EQ(verdict.num_diagnostics, 4 * 8 * 2);
   EXPECT_NE(draw(schedule, verdict).find("… and 59 more"), std::string::npos);
