@@ -1,6 +1,6 @@
 // What each step of the core takes on DualPipe as it grows: 8 x 20, 16 x 64, 32 x 128 ... 1024 x 4096.
-// `actions/s` counts the entries of the ranks' lists; BigO is the time of one (in ns) on a straight line through
-// all sizes, RMS how far they lie off it.
+// `actions/s` counts the entries of the ranks' lists; BigO is the time of one (in ns) on a straight line
+// through all sizes, RMS how far they lie off it.
 //   build/bin/core_bench [--benchmark_filter=simulate]
 #include <benchmark/benchmark.h>
 
