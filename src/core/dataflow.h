@@ -57,8 +57,8 @@ std::vector<std::size_t> walk(const Schedule& schedule, OnAction&& on_action) {
   const Placement& placement = schedule.placement;
   const int num_stages = placement.num_stages();
   const std::size_t num_micro_batches = placement.num_micro_batches();
-  constexpr std::uint8_t kOutput = 1;
-  constexpr std::uint8_t kGradient = 2;
+  static constexpr std::uint8_t kOutput = 1;
+  static constexpr std::uint8_t kGradient = 2;
   std::vector<std::uint8_t> produced(num_stages * num_micro_batches, 0);  // [stage][micro-batch]
   std::vector<std::size_t> next(placement.num_ranks(), 0);
   std::vector<std::optional<Message>> waits_for(placement.num_ranks());

@@ -5,10 +5,11 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
-#include <utility>
 
 #include "counterflow/generate.h"
+#include "counterflow/program.h"
 #include "counterflow/simulate.h"
+#include "counterflow/verify.h"
 
 namespace counterflow {
 namespace {
@@ -44,6 +45,13 @@ void bench_generate(benchmark::State& state) {
 }
 BENCHMARK(bench_generate)->Name("generate")->Apply(grow);
 
+void bench_verify(benchmark::State& state) {
+  const Schedule schedule = dualpipe(state);
+  for (auto _ : state) benchmark::DoNotOptimize(verify(schedule));
+  count_actions(state, schedule);
+}
+BENCHMARK(bench_verify)->Name("verify")->Apply(grow);
+
 void bench_simulate(benchmark::State& state) {
   const Schedule schedule = dualpipe(state);
   const CostModel costs = UniformCost{.f = 1, .i = 1, .w = 1, .fb = 3};
@@ -51,6 +59,13 @@ void bench_simulate(benchmark::State& state) {
   count_actions(state, schedule);
 }
 BENCHMARK(bench_simulate)->Name("simulate")->Apply(grow);
+
+void bench_lower(benchmark::State& state) {
+  const Schedule schedule = dualpipe(state);
+  for (auto _ : state) benchmark::DoNotOptimize(lower(schedule));
+  count_actions(state, schedule);
+}
+BENCHMARK(bench_lower)->Name("lower")->Apply(grow);
 
 }  // namespace
 }  // namespace counterflow

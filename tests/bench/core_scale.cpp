@@ -9,6 +9,7 @@
 
 #include "counterflow/generate.h"
 #include "counterflow/simulate.h"
+#include "counterflow/verify.h"
 
 namespace {
 
@@ -37,13 +38,14 @@ void run(int ranks, int micro_batches) {
   const auto start = Clock::now();
   const Schedule schedule = timed(
       "generate", [&] { return generate("dualpipe", {.ranks = ranks, .micro_batches = micro_batches}); });
+  const Verdict verdict = timed("verify", [&] { return verify(schedule); });
   const Simulation simulation = timed("simulate", [&] { return simulate(schedule, UniformCost{}); });
   std::printf("%-10s %8.3f s, at most %6.0f MiB\n", "together", seconds_since(start), peak_mib());
 
   std::size_t actions = 0;
   for (const auto& list : schedule.actions) actions += list.size();
-  std::printf("dualpipe %d x %d: %zu actions, makespan %lld\n", ranks, micro_batches, actions,
-              static_cast<long long>(simulation.makespan));
+  std::printf("dualpipe %d x %d: %zu actions, %s, makespan %lld\n", ranks, micro_batches, actions,
+              verdict.ok() ? "verified" : "WRONG", static_cast<long long>(simulation.makespan));
 }
 
 }  // namespace
