@@ -32,6 +32,14 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int rank) {
+  return dualpipe_bubble(size.ranks / 2, distance_to_end(size, rank), cost);
+}
+
+std::optional<int> peak_activations(const Size& size, int) {
+  return size.ranks + 1;
+}
+
 }  // namespace
 
 const Generator dualpipe = {
@@ -42,6 +50,13 @@ const Generator dualpipe = {
     .copies = 2,
     .fits = fits,
     .make = make,
+    .bubble_formula =
+        "(h - 1)(FB - 2W + max(0, W - I)) + max((h - 1)F, (h - 1)I - F) - max(0, h - 2 - d)(F + B - FB), h = "
+        "p / 2, d = min(r, p - 1 - r), for "
+        "FB >= max(F, B)",
+    .peak_formula = "p + 1",
+    .bubble = bubble,
+    .peak_activations = peak_activations,
 };
 
 }  // namespace counterflow::generators

@@ -1,6 +1,7 @@
 // Source: DeepSeek-V3 Technical Report (arXiv 2412.19437), section 3.2.1, and deepseek-ai/DualPipe.
 #include "dualpipe_steps.h"
 
+#include <algorithm>
 #include <deque>
 
 namespace counterflow::generators {
@@ -114,6 +115,21 @@ std::vector<Action> dualpipe_steps(int depth, int position, int micro_batches, L
   for (int n = 0; n < from_end; ++n) rank.weight_gradient();
 
   return rank.take();
+}
+
+std::optional<Time> dualpipe_bubble(int depth, int position, const UniformCost& cost) {
+  const Time pair = cost.overlap();
+  if (pair < std::max(cost.f, cost.b())) return std::nullopt;
+  // Of the published (h - 1)(FB + I - 2W), the input gradient turns out to be a weight gradient where that is
+  // longer (it holds up the way out, step 7), and a forward where F and I differ, since the slower of the two
+  // sets the pace until all ranks have reached step 4.
+  const Time hops = depth - 1;
+  const Time middle = hops * (pair - 2 * cost.w + std::max<Time>(0, cost.w - cost.i)) +
+                      std::max(hops * cost.f, hops * cost.i - cost.f);
+  // Each rank further out than the middle and its neighbour runs one pair less than the rank inside it, and
+  // so saves less time by overlapping.
+  const Time fewer_pairs = std::max(0, depth - 2 - position);
+  return middle - fewer_pairs * (cost.f + cost.b() - pair);
 }
 
 }  // namespace counterflow::generators

@@ -1,9 +1,11 @@
 // The eight steps that DualPipe and DualPipeV share.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "counterflow/action.h"
+#include "counterflow/cost.h"
 
 namespace counterflow::generators {
 
@@ -19,5 +21,9 @@ struct Lane {
 /// lane 1 from the far end (or from its turn at the middle), `micro_batches` travel in each, at least 2 *
 /// depth.
 std::vector<Action> dualpipe_steps(int depth, int position, int micro_batches, Lane lane0, Lane lane1);
+
+/// makespan - busy of the rank at `position`, or nothing where a pair takes less time than one of its passes
+/// alone. The published (P/2 - 1)(FB + B - 3W) is this where F = I and W <= I.
+std::optional<Time> dualpipe_bubble(int depth, int position, const UniformCost& cost);
 
 }  // namespace counterflow::generators

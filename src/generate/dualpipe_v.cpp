@@ -21,6 +21,14 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int rank) {
+  return dualpipe_bubble(size.ranks, rank, cost);
+}
+
+std::optional<int> peak_activations(const Size& size, int) {
+  return 2 * size.ranks + 1;
+}
+
 }  // namespace
 
 const Generator dualpipe_v = {
@@ -31,6 +39,13 @@ const Generator dualpipe_v = {
     .stages_per_rank = 2,
     .fits = fits,
     .make = make,
+    .bubble_formula =
+        "(h - 1)(FB - 2W + max(0, W - I)) + max((h - 1)F, (h - 1)I - F) - max(0, h - 2 - d)(F + B - FB), h = "
+        "p, d = r, for "
+        "FB >= max(F, B)",
+    .peak_formula = "2p + 1",
+    .bubble = bubble,
+    .peak_activations = peak_activations,
 };
 
 }  // namespace counterflow::generators

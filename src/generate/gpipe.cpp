@@ -1,4 +1,4 @@
-// GPipe: all forwards, then all backwards. Source: Huang et al., GPipe (arXiv 1811.06965), section 2.3; the
+// GPipe: all forwards, then all backwards. Source: Huang et al., GPipe (arXiv 1811.06965), section 2; the
 // order of backwards is that of torch.distributed.pipelining's ScheduleGPipe.
 #include "generators.h"
 
@@ -21,15 +21,28 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
+/// The micro-batches enter one stage after another, twice: (p - 1) forwards and (p - 1) backwards of waiting.
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
+  return (size.ranks - 1) * (cost.f + cost.b());
+}
+
+std::optional<int> peak_activations(const Size& size, int) {
+  return size.micro_batches;
+}
+
 }  // namespace
 
 const Generator gpipe = {
     .name = "gpipe",
     .summary = "all forwards, then all backwards",
-    .source = "GPipe (arXiv 1811.06965) section 2.3, torch.distributed.pipelining",
+    .source = "GPipe (arXiv 1811.06965) section 2, torch.distributed.pipelining",
     .constraint = "any ranks and micro-batches",
     .fits = fits,
     .make = make,
+    .bubble_formula = "(p - 1)(F + B)",
+    .peak_formula = "m",
+    .bubble = bubble,
+    .peak_activations = peak_activations,
 };
 
 }  // namespace counterflow::generators

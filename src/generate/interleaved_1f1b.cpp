@@ -1,6 +1,8 @@
 // Interleaved 1F1B: several stages a rank, in loops, which divides 1F1B's bubble by their number. Source:
 // Narayanan et al., Megatron-LM (arXiv 2104.04473), section 2.2.2; torch.distributed.pipelining's
 // ScheduleInterleaved1F1B.
+#include <algorithm>
+
 #include "generators.h"
 #include "interleaved_order.h"
 
@@ -36,6 +38,20 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
+/// Megatron-LM (arXiv 2104.04473), section 2.2.2: 1F1B's, of one stage. Without transfer times it does not
+/// grow where torch's rounds are longer than the pipeline. Where they are shorter, since there are fewer
+/// micro-batches than ranks, every turn to a rank's next stage waits for the first micro-batch to come round.
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
+  const Time turns = size.stages_per_rank - 1;
+  return (size.ranks - 1 + turns * std::max(0, size.ranks - size.micro_batches)) * (cost.f + cost.b());
+}
+
+/// The warm-up's forwards and the first of the steady state, if there is one.
+std::optional<int> peak_activations(const Size& size, int rank) {
+  const std::int64_t warm_up = InterleavedOrder::warm_up(size, rank, kForEachRankBehind);
+  return static_cast<int>(std::min(warm_up + 1, InterleavedOrder::num_forwards(size)));
+}
+
 }  // namespace
 
 const Generator interleaved_1f1b = {
@@ -47,6 +63,10 @@ const Generator interleaved_1f1b = {
     .takes_stages_per_rank = true,
     .fits = InterleavedOrder::fits,
     .make = make,
+    .bubble_formula = "(p - 1 + (v - 1) max(0, p - m))(F + B) with F and B of one of the v stages",
+    .peak_formula = "min(2(p - 1 - r) + (v - 1)g + 1, v m), g = m / max(1, floor(m / p))",
+    .bubble = bubble,
+    .peak_activations = peak_activations,
 };
 
 }  // namespace counterflow::generators

@@ -1,5 +1,7 @@
 // Looped BFS (breadth-first pipeline parallelism): GPipe over several stages a rank, in loops. Source:
-// Lamy-Poirier (arXiv 2211.05953), section 3; torch.distributed.pipelining's ScheduleLoopedBFS.
+// Lamy-Poirier (arXiv 2211.05953); torch.distributed.pipelining's ScheduleLoopedBFS.
+#include <algorithm>
+#include <cstdint>
 #include <ranges>
 
 #include "generators.h"
@@ -30,17 +32,32 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
+/// GPipe's, of one stage; and where there are fewer micro-batches than ranks, the first of them is not back
+/// at a rank when it has run the last, at every turn to its next stage.
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
+  const Time turns = size.stages_per_rank - 1;
+  return (size.ranks - 1 + turns * std::max(0, size.ranks - size.micro_batches)) * (cost.f + cost.b());
+}
+
+std::optional<int> peak_activations(const Size& size, int) {
+  return static_cast<int>(std::int64_t{size.stages_per_rank} * size.micro_batches);
+}
+
 }  // namespace
 
 const Generator looped_bfs = {
     .name = "looped-bfs",
     .summary = "GPipe over several stages a rank, all micro-batches through one before the next",
-    .source = "Breadth-First Pipeline Parallelism (arXiv 2211.05953) section 3, torch.distributed.pipelining",
+    .source = "Breadth-First Pipeline Parallelism (arXiv 2211.05953), torch.distributed.pipelining",
     .constraint = "any ranks, micro-batches and stages a rank",
     .stages_per_rank = 2,
     .takes_stages_per_rank = true,
     .fits = fits,
     .make = make,
+    .bubble_formula = "(p - 1 + (v - 1) max(0, p - m))(F + B) with F and B of one of the v stages",
+    .peak_formula = "v m",
+    .bubble = bubble,
+    .peak_activations = peak_activations,
 };
 
 }  // namespace counterflow::generators

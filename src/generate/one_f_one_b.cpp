@@ -1,6 +1,6 @@
-// 1F1B: every rank starts its backwards as early as it can, and from then on alternates. Source: Narayanan et
-// al., PipeDream (arXiv 1806.03377), section 3.2, with the flush of Megatron-LM (arXiv 2104.04473), section
-// 2.2.1.
+// 1F1B: every rank starts its backwards as early as it can, and from then on alternates. Source: Harlap et
+// al., PipeDream (arXiv 1806.03377), with the flush at the end of a step as in Narayanan et al., Megatron-LM
+// (arXiv 2104.04473), section 2.2.1.
 #include "generators.h"
 
 namespace counterflow::generators {
@@ -34,15 +34,29 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
+/// Megatron-LM (arXiv 2104.04473), section 2.2.1: GPipe's.
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
+  return (size.ranks - 1) * (cost.f + cost.b());
+}
+
+/// The warm-up's forwards and the first of the steady state.
+std::optional<int> peak_activations(const Size& size, int rank) {
+  return size.ranks - rank;
+}
+
 }  // namespace
 
 const Generator one_f_one_b = {
     .name = "1f1b",
     .summary = "one forward, one backward in turn: GPipe's bubble with at most one activation a rank behind",
-    .source = "PipeDream (arXiv 1806.03377) section 3.2, Megatron-LM (arXiv 2104.04473) section 2.2.1",
+    .source = "PipeDream (arXiv 1806.03377), Megatron-LM (arXiv 2104.04473) section 2.2.1",
     .constraint = "micro-batches at least ranks",
     .fits = fits,
     .make = make,
+    .bubble_formula = "(p - 1)(F + B)",
+    .peak_formula = "p - r",
+    .bubble = bubble,
+    .peak_activations = peak_activations,
 };
 
 }  // namespace counterflow::generators
