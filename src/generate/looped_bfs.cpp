@@ -2,7 +2,6 @@
 // Lamy-Poirier (arXiv 2211.05953); torch.distributed.pipelining's ScheduleLoopedBFS.
 #include <algorithm>
 #include <cstdint>
-#include <ranges>
 
 #include "generators.h"
 
@@ -25,8 +24,8 @@ Schedule make(const Size& size) {
       for (int n = 0; n < m; ++n) actions.emplace_back(forward(stage, n));
     }
     // The backwards are the forwards' mirror image.
-    for (const int stage : stages | std::views::reverse) {
-      for (int n = m - 1; n >= 0; --n) actions.emplace_back(backward(stage, n));
+    for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
+      for (int n = m - 1; n >= 0; --n) actions.emplace_back(backward(*stage, n));
     }
   }
   return schedule;
