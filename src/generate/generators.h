@@ -10,7 +10,11 @@ extern const Generator one_f_one_b;
 extern const Generator interleaved_1f1b;
 extern const Generator looped_bfs;
 extern const Generator interleaved_zero_bubble;
+extern const Generator zb_h1;
+extern const Generator zb_h2;
+extern const Generator zbv;
 extern const Generator dualpipe;
 extern const Generator dualpipe_v;
+extern const Generator chimera;
 
 }  // namespace counterflow::generators

@@ -16,8 +16,12 @@ constexpr std::array kGenerators = {
     &generators::interleaved_1f1b,
     &generators::looped_bfs,
     &generators::interleaved_zero_bubble,
+    &generators::zb_h1,
+    &generators::zb_h2,
+    &generators::zbv,
     &generators::dualpipe,
     &generators::dualpipe_v,
+    &generators::chimera,
 };
 
 int edit_distance(std::string_view a, std::string_view b) {
