@@ -57,7 +57,7 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
-std::optional<Time> bubble(const Size& size, const UniformCost& cost, int /*rank*/) {
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
   if (size.micro_batches % size.ranks != 0) return std::nullopt;
   const Time k = size.micro_batches / size.ranks;
   return (size.ranks - 2) * std::max(k * cost.b() - (k - 1) * cost.f, k * cost.f - (k - 1) * cost.b());
@@ -78,9 +78,8 @@ const Generator chimera = {
     .copies = 2,
     .fits = fits,
     .make = make,
-    .bubble_formula =
-        "(ranks - 2) * max(k * B - (k - 1) * F, k * F - (k - 1) * B) where micro-batches = k * ranks",
-    .peak_formula = "ranks / 2 + 1 + distance to the nearer end where micro-batches >= ranks",
+    .bubble_formula = "(p - 2) max(kB - (k - 1)F, kF - (k - 1)B) for m = k p",
+    .peak_formula = "p / 2 + 1 + min(r, p - 1 - r) for m >= p",
     .bubble = bubble,
     .peak_activations = peak_activations,
 };

@@ -41,11 +41,11 @@ Schedule make(const Size& size) {
   return schedule;
 }
 
-std::optional<Time> bubble(const Size& size, const UniformCost& cost, int /*rank*/) {
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
   return (size.ranks - 1) * std::max({cost.f, cost.i, cost.f + cost.i - cost.w});
 }
 
-std::optional<int> peak_activations(const Size& size, int /*rank*/) {
+std::optional<int> peak_activations(const Size& size, int) {
   return size.ranks;
 }
 
@@ -58,8 +58,8 @@ const Generator zb_h1 = {
     .constraint = "micro-batches at least ranks",
     .fits = fits,
     .make = make,
-    .bubble_formula = "(ranks - 1) * max(F, I, F + I - W)",
-    .peak_formula = "ranks",
+    .bubble_formula = "(p - 1) max(F, I, F + I - W)",
+    .peak_formula = "p",
     .bubble = bubble,
     .peak_activations = peak_activations,
 };

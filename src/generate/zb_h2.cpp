@@ -14,8 +14,9 @@ bool fits(const Size& size) {
 
 std::vector<Action> rank_actions(const Size& size, int rank) {
   const int warm_up = 2 * (size.ranks - rank) - 1;
-  // Rank 0 never waits for weight gradients of its own. On the others the forwards that rank 0 sent without
-  // a pause meet as many input gradients first; one more than 2 * rank keeps them ahead where W < F, I.
+  // Rank 0 sends its warm-up without a pause, so further down forwards and gradients alternate, and 2 * rank
+  // weight gradients are put off until the forwards come slower. One more lets the last forward and the last
+  // input gradient go first: they are what other ranks wait for.
   const int behind = rank == 0 ? 0 : 2 * rank + 1;
   std::vector<Action> actions;
   actions.reserve(3 * static_cast<std::size_t>(size.micro_batches));
@@ -45,7 +46,7 @@ Schedule make(const Size& size) {
 
 // Each term is the slack of one path through the schedule. The first, the wait of the last rank for its first
 // forward, is the largest where I <= 2F and 2W >= I: the paper's zero bubble.
-std::optional<Time> bubble(const Size& size, const UniformCost& cost, int /*rank*/) {
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
   const Time p = size.ranks;
   const auto [f, i, w, fb] = cost;
   if (p == 1) return 0;
@@ -68,8 +69,8 @@ const Generator zb_h2 = {
     .constraint = "micro-batches at least 2 x ranks",
     .fits = fits,
     .make = make,
-    .bubble_formula = "(ranks - 1) * F where I <= 2F and I <= 2W",
-    .peak_formula = "2 * ranks, rank 0 one less",
+    .bubble_formula = "(p - 1)F for F = I = W",
+    .peak_formula = "2p, on rank 0 2p - 1",
     .bubble = bubble,
     .peak_activations = peak_activations,
 };

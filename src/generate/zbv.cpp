@@ -9,7 +9,7 @@
 namespace counterflow::generators {
 namespace {
 
-bool fits(const Size& /*size*/) {
+bool fits(const Size&) {
   return true;
 }
 
@@ -100,7 +100,7 @@ Schedule make(const Size& size) {
 }
 
 // Each term is the slack of one path through the schedule.
-std::optional<Time> bubble(const Size& size, const UniformCost& cost, int /*rank*/) {
+std::optional<Time> bubble(const Size& size, const UniformCost& cost, int) {
   const Time p = size.ranks;
   const auto [f, i, w, fb] = cost;
   if (p == 1) return 0;
@@ -125,8 +125,8 @@ const Generator zbv = {
     .stages_per_rank = 2,
     .fits = fits,
     .make = make,
-    .bubble_formula = "(ranks - 1) * F where F = I = W and micro-batches >= 2 * ranks - 1",
-    .peak_formula = "min(2 * ranks, micro-batches + 1 + rank, 2 * micro-batches)",
+    .bubble_formula = "(p - 1)F for F = I = W, m >= 2p - 1",
+    .peak_formula = "min(2p, m + 1 + r, 2m)",
     .bubble = bubble,
     .peak_activations = peak_activations,
 };
