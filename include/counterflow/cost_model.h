@@ -40,7 +40,7 @@ struct Link {
 
 /// Costs of a schedule. Plain data; check() says whether it fits a number of stages.
 struct CostModel {
-  std::vector<StageCost> stages{StageCost{}};  ///< one for all stages, or one for each
+  std::vector<StageCost> stages = std::vector<StageCost>(1);  ///< one for all stages, or one for each
 
   /// An overlapped pair of any two stages; where neither this nor `overlaps` has it, F + B.
   std::optional<Time> overlap;

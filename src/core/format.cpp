@@ -1,5 +1,6 @@
 #include "counterflow/format.h"
 
+#include <algorithm>
 #include <string>
 
 #include "action_text.h"
@@ -49,10 +50,15 @@ std::string claim_text(const Claim& claim) {
   return "bubble " + std::to_string(claim.bubble) + " at " + cost;
 }
 
-/// A name with what would not survive in a line escaped.
+/// A name with what would not survive in a line, and every backslash, as \xHH.
 std::string name_text(std::string_view name) {
   std::string out;
-  append_escaped(out, name);
+  for (std::size_t begin = 0; begin < name.size();) {
+    const std::size_t backslash = std::min(name.find('\\', begin), name.size());
+    append_escaped(out, name.substr(begin, backslash - begin));
+    if (backslash < name.size()) out += "\\x5c";
+    begin = backslash + 1;
+  }
   if (out.ends_with(' ')) out.replace(out.size() - 1, 1, "\\x20");
   if (out.starts_with(' ')) out.replace(0, 1, "\\x20");
   return out;

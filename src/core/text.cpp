@@ -36,7 +36,7 @@ void append_escaped(std::string& out, std::string_view text) {
   constexpr std::string_view kHex = "0123456789abcdef";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f && c != '\\') {
+    if (byte >= 0x20 && byte < 0x7f) {
       out += c;
     } else {
       out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 0xf]};

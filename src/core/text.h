@@ -30,7 +30,7 @@ struct Source {
 /// What an error shows of a text: in quotes, control characters escaped, the end cut off where it is long.
 std::string quote(std::string_view text);
 
-/// Appends `text` with everything that is not printable, and every backslash, written as \xHH.
+/// Appends `text` with every byte that is not printable ASCII written as \xHH.
 void append_escaped(std::string& out, std::string_view text);
 
 /// How many cells a file may claim: stages x micro-batches, or directions x ranks. Whatever uses a schedule

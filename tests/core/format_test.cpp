@@ -141,7 +141,7 @@ TEST(FormatTest, SaysWhatIsWrongWithTheHeader) {
   EXPECT_EQ(error_with("# name: small", "# hello"),
             "f:2:1: expected \"# key: value\", or ## before a comment, found \"# hello\"");
   EXPECT_EQ(error_with("# name: small", "# name: a\\y"),
-            "f:2:10: expected \\x and two hexadecimal digits after a backslash, found \"\\x5cy\"");
+            "f:2:10: expected \\x and two hexadecimal digits after a backslash, found \"\\y\"");
   EXPECT_EQ(error_with("# stages", "# ranks: 2\n# stages"),
             "f:4:3: expected \"# ranks: ...\" once, found it again after line 3, column 10");
   EXPECT_EQ(error_with("# ranks: 2\n", ""),
