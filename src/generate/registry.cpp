@@ -81,6 +81,17 @@ void check_limit(const char* what, int found, int most) {
   }
 }
 
+// Far above any real step (16 times DualPipe on 1024 ranks with 4096 micro-batches), so that a slip of the
+// keyboard does not fill the memory.
+void check_work(const std::string& name, const Size& size) {
+  constexpr std::int64_t kMostForwards = std::int64_t{1} << 26;
+  const std::int64_t forwards = std::int64_t{size.ranks} * size.stages_per_rank * size.micro_batches;
+  if (forwards > kMostForwards) {
+    throw InvalidConfig(name + ": expected ranks x stages a rank x micro-batches to be at most " +
+                        std::to_string(kMostForwards) + ", found " + std::to_string(forwards));
+  }
+}
+
 }  // namespace
 
 std::span<const Generator* const> all_generators() {
@@ -121,6 +132,7 @@ Schedule generate(const Generator& generator, Size size) {
     }
     throw InvalidConfig(message);
   }
+  check_work(name, size);
   return generator.make(size);
 }
 
