@@ -65,8 +65,17 @@ class ClosedFormTest : public testing::TestWithParam<const Generator*> {};
 /// bubble. Generators that are not listed know it in special cases only.
 int least_share(std::string_view generator) {
   static const std::map<std::string_view, int> shares = {
-      {"gpipe", 100},      {"1f1b", 100},     {"interleaved-1f1b", 100},       {"looped-bfs", 100},
-      {"dualpipe-v", 100}, {"dualpipe", 100}, {"interleaved-zero-bubble", 75},
+      {"gpipe", 100},
+      {"1f1b", 100},
+      {"interleaved-1f1b", 100},
+      {"looped-bfs", 100},
+      {"zb-h1", 100},
+      {"zb-h2", 100},
+      {"zbv", 30},
+      {"chimera", 45},
+      {"dualpipe-v", 100},
+      {"dualpipe", 100},
+      {"interleaved-zero-bubble", 75},
   };
   const auto found = shares.find(generator);
   return found == shares.end() ? 0 : found->second;
