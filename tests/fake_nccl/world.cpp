@@ -20,9 +20,24 @@ Stream World::create_stream(int device) {
   return Stream(static_cast<int>(streams_.size()) - 1);
 }
 
-void World::wait(Stream stream, const Event& event) {
-  std::vector<int>& pending = streams_[index(stream)].pending;
-  pending.insert(pending.end(), event.kernels.begin(), event.kernels.end());
+Event World::create_event() {
+  Kernel kernel;
+  kernel.held_back_by = 1;  // until it is recorded
+  kernels_.push_back(std::move(kernel));
+  return Event(static_cast<int>(kernels_.size()) - 1);
+}
+
+void World::record(Event event, Stream stream) {
+  Kernel& kernel = kernels_[index(event)];
+  --kernel.held_back_by;
+  for (const int before : streams_[index(stream)].pending) {
+    ++kernel.held_back_by;
+    kernels_[before].next.push_back(index(event));
+  }
+}
+
+void World::wait(Stream stream, Event event) {
+  streams_[index(stream)].pending.push_back(index(event));
 }
 
 void World::launch(Stream stream, std::function<void()> body) {
@@ -128,7 +143,7 @@ void World::add_kernel(Kernel kernel, const std::vector<Stream>& streams) {
 
 Outcome World::run() {
   for (int id = 0; id < static_cast<int>(kernels_.size()); ++id) {
-    if (kernels_[id].held_back_by == 0) possible_.push_back({id, false});
+    if (kernels_[id].held_back_by == 0 && !kernels_[id].ended) release(id);
   }
   while (!possible_.empty()) {
     const Step step = pick();
@@ -156,7 +171,7 @@ World::Step World::pick() {
 
 void World::start(int id) {
   Kernel& kernel = kernels_[id];
-  if (kernel.operations.empty()) {
+  if (kernel.body) {
     kernel.started = true;
     kernel.body();
     end(id);
@@ -193,7 +208,17 @@ void World::end(int id) {
     device.without_place.clear();
   }
   for (const int next : kernel.next) {
-    if (--kernels_[next].held_back_by == 0) possible_.push_back({next, false});
+    if (--kernels_[next].held_back_by == 0) release(next);
+  }
+}
+
+// An event passes at once; a kernel may start, some time.
+void World::release(int id) {
+  const Kernel& kernel = kernels_[id];
+  if (kernel.body || !kernel.operations.empty()) {
+    possible_.push_back({id, false});
+  } else {
+    end(id);
   }
 }
 

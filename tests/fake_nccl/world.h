@@ -27,10 +27,7 @@ using Buffer = std::vector<std::int64_t>;
 enum class Stream : int {};
 enum class Communicator : int {};
 
-/// What a stream had been given when the event was recorded.
-struct Event {
-  std::vector<int> kernels;
-};
+enum class Event : int {};
 
 struct Outcome {
   bool finished = false;            ///< every kernel ran to its end
@@ -49,8 +46,12 @@ class World {
   Communicator create_communicator(std::vector<int> devices);
   Stream create_stream(int device);
 
-  Event record(Stream stream) const { return {streams_[index(stream)].pending}; }
-  void wait(Stream stream, const Event& event);
+  /// An event is recorded once, and then stands for all that its stream was given before. What waits for an
+  /// event that is recorded later is held back until then, as by cuStreamWaitValue32 (a CUDA event would hold
+  /// back nothing).
+  Event create_event();
+  void record(Event event, Stream stream);
+  void wait(Stream stream, Event event);
 
   /// A compute kernel: runs the body when everything before it on the stream has ended.
   void launch(Stream stream, std::function<void()> body);
@@ -119,6 +120,7 @@ class World {
   };
 
   static int index(Stream stream) { return static_cast<int>(stream); }
+  static int index(Event event) { return static_cast<int>(event); }
   static int index(Communicator communicator) { return static_cast<int>(communicator); }
   Operation& operation(const Reference& at) { return kernels_[at.first].operations[at.second]; }
 
@@ -129,6 +131,7 @@ class World {
   Step pick();
   void start(int kernel);
   void end(int kernel);
+  void release(int kernel);
   void meet(Communicator communicator);
   void meet_lane(Lane& lane);
   void meet_sums(CommunicatorState& communicator);

@@ -14,6 +14,13 @@ constexpr int kSeeds = 50;
 struct Pair {
   explicit Pair(std::uint32_t seed) : world(2, seed) {}
 
+  // What `second` is given from now on waits for what `first` has been given.
+  void after(Stream first, Stream second) {
+    const Event event = world.create_event();
+    world.record(event, first);
+    world.wait(second, event);
+  }
+
   World world;
   Communicator up = world.create_communicator({0, 1});
   Communicator down = world.create_communicator({0, 1});
@@ -104,15 +111,33 @@ TEST(FakeNcclTest, KernelHeldBackByAnEventTakesNoPlace) {
     for (const int device : {0, 1}) p.world.limit_residency(device, 1);
     const Stream compute = p.world.create_stream(1);
     p.world.receive(p.up, 0, p.a, p.receive_up);
-    p.world.wait(compute, p.world.record(p.receive_up));
+    p.after(p.receive_up, compute);
     p.world.launch(compute, [&] { p.two[0] = p.a[0] + 10; });
-    p.world.wait(p.send_down, p.world.record(compute));
+    p.after(compute, p.send_down);
     p.world.send(p.down, 0, p.two, p.send_down);
     p.world.send(p.up, 1, p.one, p.send_up);
-    p.world.wait(p.receive_down, p.world.record(p.send_up));
+    p.after(p.send_up, p.receive_down);
     p.world.receive(p.down, 1, p.b, p.receive_down);
     EXPECT_TRUE(p.world.run().finished);
     EXPECT_EQ(p.b, Buffer{11});
+  }
+}
+
+TEST(FakeNcclTest, WaitForAnEventThatIsRecordedLaterHoldsBack) {
+  for (const bool recorded : {false, true}) {
+    for (int seed = 0; seed < kSeeds; ++seed) {
+      World world(1, seed);
+      const Stream first = world.create_stream(0);
+      const Stream second = world.create_stream(0);
+      const Event event = world.create_event();
+      std::string order;
+      world.wait(second, event);
+      world.launch(second, [&] { order += "2"; });
+      world.launch(first, [&] { order += "1"; });
+      if (recorded) world.record(event, first);
+      EXPECT_EQ(world.run().finished, recorded);
+      EXPECT_EQ(order, recorded ? "12" : "1");
+    }
   }
 }
 
