@@ -5,7 +5,9 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <string>
 
+#include "counterflow/format.h"
 #include "counterflow/generate.h"
 #include "counterflow/program.h"
 #include "counterflow/simulate.h"
@@ -66,6 +68,21 @@ void bench_lower(benchmark::State& state) {
   count_actions(state, schedule);
 }
 BENCHMARK(bench_lower)->Name("lower")->Apply(grow);
+
+void bench_format(benchmark::State& state) {
+  const Schedule schedule = dualpipe(state);
+  for (auto _ : state) benchmark::DoNotOptimize(format(schedule));
+  count_actions(state, schedule);
+}
+BENCHMARK(bench_format)->Name("format")->Apply(grow);
+
+void bench_parse(benchmark::State& state) {
+  const Schedule schedule = dualpipe(state);
+  const std::string text = format(schedule);
+  for (auto _ : state) benchmark::DoNotOptimize(parse(text));
+  count_actions(state, schedule);
+}
+BENCHMARK(bench_parse)->Name("parse")->Apply(grow);
 
 }  // namespace
 }  // namespace counterflow

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 
 #include "counterflow/generate.h"
@@ -13,34 +14,39 @@
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+/// What has gone by since it was made.
+class Stopwatch {
+ public:
+  void print(const char* name) const {
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - wall_;
+    const double cpu = static_cast<double>(std::clock() - cpu_) / CLOCKS_PER_SEC;
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    std::printf("%-9s %7.3f s, %7.3f s of CPU, peak so far %5ld MiB\n", name, wall.count(), cpu,
+                usage.ru_maxrss / 1024);
+  }
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double peak_mib() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
-}
+ private:
+  std::chrono::steady_clock::time_point wall_ = std::chrono::steady_clock::now();
+  std::clock_t cpu_ = std::clock();
+};
 
 template <typename Step>
 auto timed(const char* name, Step step) {
-  const auto start = Clock::now();
+  const Stopwatch stopwatch;
   auto result = step();
-  std::printf("%-10s %8.3f s, at most %6.0f MiB so far\n", name, seconds_since(start), peak_mib());
+  stopwatch.print(name);
   return result;
 }
 
 void run(int ranks, int micro_batches) {
   using namespace counterflow;
-  const auto start = Clock::now();
+  const Stopwatch stopwatch;
   const Schedule schedule = timed(
       "generate", [&] { return generate("dualpipe", {.ranks = ranks, .micro_batches = micro_batches}); });
   const Verdict verdict = timed("verify", [&] { return verify(schedule); });
   const Simulation simulation = timed("simulate", [&] { return simulate(schedule, UniformCost{}); });
-  std::printf("%-10s %8.3f s, at most %6.0f MiB\n", "together", seconds_since(start), peak_mib());
+  stopwatch.print("together");
 
   std::size_t actions = 0;
   for (const auto& list : schedule.actions) actions += list.size();
