@@ -6,6 +6,7 @@
 #include "action_text.h"
 #include "counterflow/error.h"
 #include "header.h"
+#include "limits.h"
 
 namespace counterflow {
 namespace {
@@ -71,6 +72,8 @@ std::string format(const Schedule& schedule) {
   if (placement.num_ranks() == 0) {
     throw InvalidConfig("schedule: expected a placement with ranks, found none");
   }
+  const std::string too_large = excess(schedule);
+  if (!too_large.empty()) throw InvalidConfig("schedule: " + too_large);
   std::string out(kMagic);
   out += '\n';
   append_line(out, "name", name_text(schedule.name));

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "counterflow/error.h"
+#include "limits.h"
+#include "row_reader.h"
 
 namespace counterflow {
 namespace {
@@ -78,7 +80,15 @@ Schedule HeaderReader::finish(std::size_t end) const {
   const std::int32_t ranks = count(ranks_, "ranks", Placement::kMaxRanks, end);
   const std::int32_t stages = count(stages_, "stages", Placement::kMaxStages, end);
   const std::int32_t micro_batches = count(micro_batches_, "micro-batches", Placement::kMaxMicroBatches, end);
-  check_size(stages, micro_batches, ranks);
+  const auto num_directions = static_cast<std::int32_t>(directions_.size());
+  if (num_directions > ranks) {
+    source_.fail(source_.offset_of(directions_[ranks]), "expected at most a direction for each of " +
+                                                            std::to_string(ranks) + " ranks, found another");
+  }
+  // Before the directions are spelt out, and with as many actions as could follow.
+  const auto most_actions = static_cast<std::int64_t>(source_.text.size() / kFewestActionBytes) + 1;
+  const std::string too_large = excess(stages, micro_batches, num_directions, ranks, most_actions);
+  if (!too_large.empty()) refuse_size(too_large);
 
   std::vector<Direction> directions;
   std::int32_t next_micro_batch = 0;
@@ -111,20 +121,8 @@ std::int32_t HeaderReader::count(const Value& value, const char* key, std::int32
   return count;
 }
 
-void HeaderReader::check_size(std::int64_t stages, std::int64_t micro_batches, std::int64_t ranks) const {
-  const std::int64_t most = most_cells(source_.text);
-  const auto directions = static_cast<std::int64_t>(directions_.size());
-  if (stages * micro_batches > most) {
-    source_.fail(source_.offset_of(*micro_batches_),
-                 "expected at most " + std::to_string(most) + " stages x micro-batches in a file of " +
-                     std::to_string(source_.text.size()) + " bytes, found " +
-                     std::to_string(stages * micro_batches));
-  }
-  if (directions > ranks || directions * ranks > most) {
-    source_.fail(source_.offset_of(directions_.back()),
-                 "expected at most " + std::to_string(std::min(ranks, most / ranks)) + " directions, found " +
-                     std::to_string(directions));
-  }
+void HeaderReader::refuse_size(const std::string& excess) const {
+  source_.fail(source_.offset_of(*micro_batches_), excess);
 }
 
 Direction HeaderReader::direction(std::string_view text, std::int32_t ranks, std::int32_t stages,

@@ -23,12 +23,14 @@ class HeaderReader {
   /// Judges the header as a whole; `end` is the offset at which it ends. Throws ParseError.
   Schedule finish(std::size_t end) const;
 
+  /// Throws ParseError for a header that claims too much.
+  [[noreturn]] void refuse_size(const std::string& excess) const;
+
  private:
   using Value = std::optional<std::string_view>;
 
   void set(Value& value, std::string_view key, std::string_view text);
   std::int32_t count(const Value& value, const char* key, std::int32_t most, std::size_t end) const;
-  void check_size(std::int64_t stages, std::int64_t micro_batches, std::int64_t ranks) const;
   Direction direction(std::string_view text, std::int32_t ranks, std::int32_t stages,
                       std::int32_t first_micro_batch, std::int32_t micro_batches) const;
   std::vector<std::int32_t> rank_list(Cursor& cursor, std::int32_t ranks, std::int32_t stages) const;

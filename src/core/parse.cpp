@@ -1,5 +1,6 @@
 #include "counterflow/format.h"
 #include "header.h"
+#include "limits.h"
 #include "row_reader.h"
 #include "torch_csv.h"
 
@@ -37,6 +38,8 @@ Schedule parse_counterflow(const Source& source) {
                     " lines of actions, one for each rank (empty where it has none), found " +
                     std::to_string(schedule.actions.size()));
   }
+  const std::string too_large = excess(schedule);
+  if (!too_large.empty()) header.refuse_size(too_large);
   return schedule;
 }
 

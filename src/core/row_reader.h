@@ -13,6 +13,8 @@
 
 namespace counterflow {
 
+inline constexpr std::size_t kFewestActionBytes = 4;  ///< "0F0,"
+
 /// Hands out the actions of a line. Empty cells (PyTorch's idle slots) and PyTorch's communication actions
 /// (lower() derives them anew) are checked and left out.
 class RowReader {
@@ -40,10 +42,9 @@ class RowReader {
 /// All actions of a line. visit(action, offset) sees each.
 template <typename Visit>
 std::vector<Action> read_row(const Source& source, std::string_view line, Visit visit) {
-  constexpr std::size_t kFewestBytes = 4;  // "0F0,"
   const auto commas = static_cast<std::size_t>(std::count(line.begin(), line.end(), ','));
   std::vector<Action> actions;
-  actions.reserve(std::min(commas, line.size() / kFewestBytes) + 1);
+  actions.reserve(std::min(commas, line.size() / kFewestActionBytes) + 1);
   RowReader reader(source, line);
   while (const auto action = reader.next()) {
     visit(*action, reader.offset());

@@ -33,14 +33,6 @@ std::string quote(std::string_view text);
 /// Appends `text` with every byte that is not printable ASCII written as \xHH.
 void append_escaped(std::string& out, std::string_view text);
 
-/// How many cells a file may claim: stages x micro-batches, or directions x ranks. Whatever uses a schedule
-/// needs memory for each. Real files have several bytes for every cell; a few bytes of hostile text must not
-/// claim gigabytes.
-constexpr std::int64_t most_cells(std::string_view text) {
-  constexpr std::int64_t kFree = 1 << 20;
-  return kFree + static_cast<std::int64_t>(text.size());
-}
-
 constexpr bool is_blank(char c) {
   return c == ' ' || c == '\t';
 }

@@ -8,6 +8,7 @@
 #include "action_text.h"
 #include "counterflow/error.h"
 #include "counterflow/format.h"
+#include "limits.h"
 #include "row_reader.h"
 
 namespace counterflow {
@@ -40,6 +41,9 @@ class PlacementInference {
     }
   }
 
+  /// Where the highest micro-batch occurs first.
+  std::size_t last_micro_batch_at() const { return last_micro_batch_at_; }
+
   Placement placement(std::int32_t ranks) const {
     if (homes_.empty()) source_.fail(0, "expected actions, found none");
     std::vector<std::int32_t> rank_of_stage;
@@ -50,13 +54,6 @@ class PlacementInference {
                          std::to_string(rank_of_stage.size()));
       }
       rank_of_stage.push_back(home.rank);
-    }
-    const std::int64_t cells = static_cast<std::int64_t>(homes_.size()) * num_micro_batches_;
-    if (cells > most_cells(source_.text)) {
-      source_.fail(last_micro_batch_at_, "expected at most " + std::to_string(most_cells(source_.text)) +
-                                             " stages x micro-batches in a file of " +
-                                             std::to_string(source_.text.size()) + " bytes, found " +
-                                             std::to_string(cells));
     }
     return Placement(ranks, {{0, num_micro_batches_, std::move(rank_of_stage)}});
   }
@@ -96,6 +93,8 @@ Schedule parse_torch_csv(const Source& source) {
     }));
   }
   schedule.placement = inference.placement(static_cast<std::int32_t>(schedule.actions.size()));
+  const std::string too_large = excess(schedule);
+  if (!too_large.empty()) source.fail(inference.last_micro_batch_at(), too_large);
   return schedule;
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,8 @@
 
 namespace counterflow {
 namespace {
+
+const std::filesystem::path kData = COUNTERFLOW_TEST_DATA;
 
 // Two ranks, one stage each, two micro-batches each way.
 constexpr const char* kSmall =
@@ -48,7 +51,7 @@ std::string error_with(const std::string& from, const std::string& to) {
 }
 
 std::string read_golden(const std::string& name) {
-  std::ifstream in(std::string(COUNTERFLOW_TEST_DATA) + "/golden/" + name, std::ios::binary);
+  std::ifstream in(kData / "golden" / name, std::ios::binary);
   EXPECT_TRUE(in) << name;
   std::ostringstream text;
   text << in.rdbuf();
@@ -154,7 +157,8 @@ TEST(FormatTest, SaysWhatIsWrongWithTheHeader) {
             "f:3:9: expected ranks from 1 to 65536, found the end of the line");
   EXPECT_EQ(error_with("ranks: 2", "ranks: 2 x"), "f:3:11: expected the end of the line, found \" x\"");
   EXPECT_EQ(error_with("micro-batches: 2", "micro-batches: 2000000"),
-            "f:5:18: expected at most 1048831 stages x micro-batches in a file of 255 bytes, found 4000000");
+            "f:5:18: expected at most 1048832 stages x micro-batches (4 for each action and 1048576 more), "
+            "found 4000000");
   EXPECT_EQ(error_with("# claim", "# passes: both\n# claim"),
             "f:8:11: expected training or forward, found \"both\"");
   EXPECT_EQ(error_with("bubble 6", "bubbles 6"),
@@ -192,7 +196,7 @@ TEST(FormatTest, SaysWhatIsWrongWithDirections) {
       error_with("# direction: micro-batches 1 on ranks 1-0\n", ""),
       "f:8:1: expected \"# direction: ...\" for micro-batches from 1 to 1, found the end of the header");
   EXPECT_EQ(error_with("# claim", "# direction: x\n# claim"),
-            "f:8:14: expected at most 2 directions, found 3");
+            "f:8:14: expected at most a direction for each of 2 ranks, found another");
 }
 
 TEST(FormatTest, SaysWhatIsWrongWithActions) {
@@ -253,6 +257,26 @@ TEST(FormatTest, RefusesToWriteWhatNoFileHolds) {
   EXPECT_THROW(format(schedule), InvalidConfig);
 }
 
+TEST(FormatTest, HoldsLargePlacementsOnlyBesideManyActions) {
+  constexpr int kMost = (1 << 20) + 4;  // with one action
+  Schedule schedule{"", Placement::loop(1, 1, kMost), {}, {}, {{forward(0, 0)}}};
+  EXPECT_EQ(parse(format(schedule)), schedule);
+  EXPECT_EQ(
+      error_of(replaced(replaced(format(schedule), "0-1048579", "0-1048580"), "1048580", "1048581")),
+      "f:5:18: expected at most 1048580 stages x micro-batches (4 for each action and 1048576 more), found "
+      "1048581");
+  schedule.placement = Placement::loop(1, 1, kMost + 1);
+  EXPECT_THROW(format(schedule), InvalidConfig);
+}
+
+TEST(FormatTest, HoldsManyDirectionsOnlyBesideManyActions) {
+  std::string text = "# counterflow schedule v1\n# ranks: 1025\n# stages: 1\n# micro-batches: 1025\n";
+  for (int i = 0; i < 1025; ++i) text += "# direction: micro-batches " + std::to_string(i) + " on ranks 0\n";
+  EXPECT_EQ(error_of(text + std::string(1025, '\n')),
+            "f:4:18: expected at most 1048576 directions x ranks (4 for each action and 1048576 more), found "
+            "1050625");
+}
+
 TEST(TorchCsvTest, InfersThePlacement) {
   const Schedule schedule = parse(",1F1,1B1\r\n0F0,2B0,2F0,\r\n");
   EXPECT_EQ(schedule.placement, Placement(2, {{0, 2, {1, 0, 1}}}));
@@ -272,7 +296,8 @@ TEST(TorchCsvTest, SaysWhyThereIsNoPlacement) {
             "f:1:5: expected actions of every stage up to this, found none of stage 2");
   EXPECT_EQ(error_of(",,\n"), "f:1:1: expected actions, found none");
   EXPECT_EQ(error_of("0F0,0F16777215\n"),
-            "f:1:5: expected at most 1048591 stages x micro-batches in a file of 15 bytes, found 16777216");
+            "f:1:5: expected at most 1048584 stages x micro-batches (4 for each action and 1048576 more), "
+            "found 16777216");
   EXPECT_EQ(error_of("0F16777216\n"), "f:1:1: expected micro-batches below 16777216, found 0F16777216");
   EXPECT_EQ(error_of("262144F0\n"), "f:1:1: expected stages below 262144, found 262144F0");
   EXPECT_EQ(error_of(std::string(65537, '\n')), "f:65537:1: expected at most 65536 lines, one for each rank");
@@ -281,6 +306,35 @@ TEST(TorchCsvTest, SaysWhyThereIsNoPlacement) {
 TEST(TorchCsvTest, RefusesWhatPyTorchCannotExpress) {
   EXPECT_THROW(format_torch(generate("dualpipe", {4, 8})), InvalidConfig);
   EXPECT_THROW(format_torch(forward_only(generate("dualpipe-v", {4, 8}))), InvalidConfig);
+}
+
+// Their names: torch_GENERATOR_RANKSxSTAGESxMICRO-BATCHES.csv.
+TEST(TorchCsvTest, ReadsWhatPyTorchWrites) {
+  int num_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kData / "golden")) {
+    const std::string name = entry.path().stem().string();
+    if (!name.starts_with("torch_")) continue;
+    const std::size_t end = name.rfind('_');
+    Size size;
+    ASSERT_EQ(
+        std::sscanf(name.c_str() + end, "_%dx%dx%d", &size.ranks, &size.stages_per_rank, &size.micro_batches),
+        3);
+    const Schedule expected = generate(name.substr(6, end - 6), size);
+    Schedule read = read_file(entry.path().string());
+    EXPECT_EQ(read.name, name);
+    read.name = expected.name;
+    EXPECT_EQ(read, expected) << name;
+    ++num_files;
+  }
+  EXPECT_GE(num_files, 39);
+}
+
+TEST(TorchCsvTest, ReadsWhatPyTorchLowered) {
+  for (const char* name : {"zbv", "dualpipe-v"}) {
+    Schedule read = read_file((kData / "torch_lowered" / (std::string(name) + "_2x4.csv")).string());
+    read.name = name;
+    EXPECT_EQ(read, generate(name, {2, 4}));
+  }
 }
 
 TEST(TorchCsvTest, WritesGoldenFilesBack) {
