@@ -13,6 +13,8 @@ extern const Generator interleaved_zero_bubble;
 extern const Generator zb_h1;
 extern const Generator zb_h2;
 extern const Generator zbv;
+extern const Generator v_half;
+extern const Generator v_min;
 extern const Generator dualpipe;
 extern const Generator dualpipe_v;
 extern const Generator chimera;

@@ -19,6 +19,8 @@ constexpr std::array kGenerators = {
     &generators::zb_h1,
     &generators::zb_h2,
     &generators::zbv,
+    &generators::v_half,
+    &generators::v_min,
     &generators::dualpipe,
     &generators::dualpipe_v,
     &generators::chimera,
