@@ -185,6 +185,7 @@ std::vector<std::vector<Action>> repeat_and_squeeze(const BuildingBlock& block, 
   }
 
   std::vector<std::vector<Action>> actions;
+  actions.reserve(tables.size());
   for (const RankTable& table : tables) actions.push_back(table.actions());
   return actions;
 }

@@ -72,6 +72,8 @@ int least_share(std::string_view generator) {
       {"zb-h1", 100},
       {"zb-h2", 100},
       {"zbv", 30},
+      {"v-half", 6},
+      {"v-min", 6},
       {"chimera", 45},
       {"dualpipe-v", 100},
       {"dualpipe", 100},
