@@ -34,7 +34,8 @@ class Lowering {
         order_(schedule) {
     program_.channels = order_.channels();
     for (Channel& channel : program_.channels) {
-      if (options.receive_buffers) channel.receive_buffers = *options.receive_buffers;
+      if (options.receive_buffers)
+        channel.receive_buffers = std::min(*options.receive_buffers, channel.messages);
     }
     program_.ranks.resize(schedule.num_ranks());
     collect_messages();

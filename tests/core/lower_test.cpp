@@ -56,6 +56,12 @@ TEST(LowerTest, UsesAsManyReceiveBuffersAsAsked) {
   EXPECT_THROW(lower(schedule, {.receive_buffers = 1}), InvalidConfig);
 }
 
+TEST(LowerTest, UsesNoMoreReceiveBuffersThanThereAreMessages) {
+  const Schedule schedule = generate("dualpipe", {4, 8});
+  for (const Channel& channel : lower(schedule, {.receive_buffers = 2'000'000'000}).channels)
+    EXPECT_EQ(channel.receive_buffers, channel.messages);
+}
+
 TEST(LowerTest, ProgramsPassTheirOwnVerification) {
   for (const Size size : {Size{2, 4}, Size{4, 10}, Size{8, 20}, Size{16, 32}}) {
     const Schedule schedule = generate("dualpipe", size);
