@@ -44,59 +44,72 @@ int BruteForceModel::rank_of(int stage, int micro_batch) const {
 
 // --- What has to be done, where and in which order ---
 
-void BruteForceModel::check_pass_counts(std::vector<std::string>& broken) const {
+void BruteForceModel::check_pass_counts(std::vector<Breach>& broken) const {
   std::map<Thing, int> count;
   for (const auto& actions : schedule_.actions) {
     for (const Action& action : actions) {
       for (const Pass& pass : action.passes()) {
         ++count[{letter_of(pass.kind), pass.stage, pass.micro_batch}];
-        if (!exists(pass)) broken.push_back("there is no stage or micro-batch of " + to_string(pass));
+        const bool belongs = schedule_.passes == Passes::kTraining || pass.kind == PassKind::kForward;
+        if (!exists(pass) || !belongs) broken.push_back({"unknown-action", to_string(pass)});
       }
     }
   }
+  for (const auto& [thing, times] : count) {
+    const auto [letter, stage, micro_batch] = thing;
+    if (times > 1) broken.push_back({"duplicate-action", text_of(letter, stage, micro_batch)});
+  }
   for (const Direction& direction : schedule_.placement.directions()) {
     for (int i = 0; i < direction.num_micro_batches; ++i) {
-      const int m = direction.first_micro_batch + i;
-      for (int s = 0; s < static_cast<int>(direction.rank_of_stage.size()); ++s) {
-        const int f = count[{'F', s, m}];
-        const int b = count[{'B', s, m}];
-        const int in = count[{'I', s, m}];
-        const int w = count[{'W', s, m}];
-        if (f != 1) broken.push_back(text_of('F', s, m) + " runs " + std::to_string(f) + " times");
-        const bool full = b == 1 && in == 0 && w == 0;
-        const bool split = b == 0 && in == 1 && w == 1;
-        const bool none = b == 0 && in == 0 && w == 0;
-        const bool right = schedule_.passes == Passes::kForward ? none : full || split;
-        if (!right) broken.push_back("the backward of " + text_of('F', s, m) + " is not run as it should");
-      }
+      for (int stage = 0; stage < static_cast<int>(direction.rank_of_stage.size()); ++stage)
+        check_cell(count, stage, direction.first_micro_batch + i, broken);
     }
   }
 }
 
-void BruteForceModel::check_places(std::vector<std::string>& broken) const {
+// One micro-batch at one stage: F, and for training either B or both I and W.
+void BruteForceModel::check_cell(const std::map<Thing, int>& count, int stage, int micro_batch,
+                                 std::vector<Breach>& broken) const {
+  const auto has = [&](char letter) { return count.contains({letter, stage, micro_batch}); };
+  const auto missing = [&](char letter) {
+    broken.push_back({"missing-action", text_of(letter, stage, micro_batch)});
+  };
+  if (!has('F')) missing('F');
+  if (schedule_.passes == Passes::kForward) return;
+  if (has('B') && (has('I') || has('W')))
+    broken.push_back({"mixed-backward", text_of('B', stage, micro_batch)});
+  if (!has('B') && !has('I')) missing('I');
+  if (!has('B') && !has('W')) missing('W');
+}
+
+void BruteForceModel::check_places(std::vector<Breach>& broken) const {
   for (int rank = 0; rank < static_cast<int>(schedule_.actions.size()); ++rank) {
     for (const Action& action : schedule_.actions[rank]) {
       for (const Pass& pass : action.passes()) {
         if (exists(pass) && rank_of(pass.stage, pass.micro_batch) != rank)
-          broken.push_back(to_string(pass) + " is on rank " + std::to_string(rank));
+          broken.push_back({"wrong-rank", to_string(pass) + " on rank " + std::to_string(rank)});
       }
     }
   }
 }
 
-void BruteForceModel::check_orders(std::vector<std::string>& broken) const {
+void BruteForceModel::check_orders(std::vector<Breach>& broken) const {
   for (const auto& actions : schedule_.actions) {
     std::set<Thing> done;
     for (const Action& action : actions) {
       const auto passes = action.passes();
-      const bool proper_pair =
-          passes.size() == 2 && passes[0].kind == PassKind::kForward && passes[1].kind == PassKind::kBackward;
-      if (passes.size() != 1 && !proper_pair) broken.push_back(to_string(action) + " is no pair of F and B");
+      if (passes.size() == 2) {
+        if (passes[0].kind != PassKind::kForward || passes[1].kind != PassKind::kBackward)
+          broken.push_back({"unknown-action", to_string(action)});
+        // The backwards of a micro-batch need all of its forwards.
+        if (passes[0].micro_batch == passes[1].micro_batch)
+          broken.push_back({"overlap-depends-on-itself", to_string(action)});
+      }
       for (const Pass& pass : passes) {
+        if (pass.kind == PassKind::kForward) continue;
         const bool is_w = pass.kind == PassKind::kWeightGradient;
-        const Thing before{is_w ? 'I' : 'F', pass.stage, pass.micro_batch};
-        if (pass.kind != PassKind::kForward && !done.contains(before))
-          broken.push_back(to_string(action) + " runs before what it needs of its own stage");
+        if (!done.contains({is_w ? 'I' : 'F', pass.stage, pass.micro_batch}))
+          broken.push_back({is_w ? "weight-before-input" : "backward-before-forward", to_string(action)});
       }
       // Only now, so that neither pass of a pair can do with what the other makes.
       for (const Pass& pass : passes) done.insert({letter_of(pass.kind), pass.stage, pass.micro_batch});
@@ -104,8 +117,8 @@ void BruteForceModel::check_orders(std::vector<std::string>& broken) const {
   }
 }
 
-std::vector<std::string> BruteForceModel::broken_rules() const {
-  std::vector<std::string> broken;
+std::vector<BruteForceModel::Breach> BruteForceModel::broken_rules() const {
+  std::vector<Breach> broken;
   check_pass_counts(broken);
   check_places(broken);
   check_orders(broken);
@@ -173,7 +186,7 @@ void BruteForceModel::finish(State& state, int rank, const Action& action) const
   }
 }
 
-bool BruteForceModel::runs_to_end(const Buffers& buffers) const {
+BruteForceModel::State BruteForceModel::run(const Buffers& buffers) const {
   const int ranks = static_cast<int>(schedule_.actions.size());
   State state;
   state.next.resize(ranks);
@@ -198,7 +211,12 @@ bool BruteForceModel::runs_to_end(const Buffers& buffers) const {
       }
     }
   }
-  for (int rank = 0; rank < ranks; ++rank) {
+  return state;
+}
+
+bool BruteForceModel::runs_to_end(const Buffers& buffers) const {
+  const State state = run(buffers);
+  for (std::size_t rank = 0; rank < state.next.size(); ++rank) {
     if (state.next[rank] != schedule_.actions[rank].size()) return false;
   }
   return true;
@@ -210,6 +228,41 @@ bool BruteForceModel::runs_to_end(int buffers_of_each_link) const {
     for (const Link& link : links_used()) buffers[link] = buffers_of_each_link;
   }
   return runs_to_end(buffers);
+}
+
+std::vector<BruteForceModel::Wait> BruteForceModel::waits_when_stuck() const {
+  const State state = run({});
+  std::vector<Wait> waits;
+  for (int rank = 0; rank < static_cast<int>(schedule_.actions.size()); ++rank) {
+    if (state.next[rank] == schedule_.actions[rank].size()) continue;
+    for (const Pass& pass : schedule_.actions[rank][state.next[rank]].passes()) {
+      Thing input;
+      if (!exists(pass) || !takes(pass, schedule_.placement.num_stages() - 1, input)) continue;
+      const auto [letter, stage, micro_batch] = input;
+      const int from = rank_of(stage, micro_batch);
+      if (!state.made[from].contains(input))
+        waits.push_back({rank, text_of(letter, stage, micro_batch), from});
+    }
+  }
+  return waits;
+}
+
+int BruteForceModel::shortest_circle() const {
+  const std::vector<Wait> waits = waits_when_stuck();
+  const int ranks = static_cast<int>(schedule_.actions.size());
+  int shortest = 0;
+  for (int start = 0; start < ranks; ++start) {
+    std::set<int> reached{start};
+    for (int length = 1; length <= ranks; ++length) {
+      std::set<int> next;
+      for (const Wait& wait : waits) {
+        if (reached.contains(wait.rank)) next.insert(wait.from);
+      }
+      reached = next;
+      if (reached.contains(start) && (shortest == 0 || length < shortest)) shortest = length;
+    }
+  }
+  return shortest;
 }
 
 std::vector<BruteForceModel::Link> BruteForceModel::links_used() const {

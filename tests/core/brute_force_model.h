@@ -25,8 +25,12 @@ class BruteForceModel {
   /// The schedule must outlive the model. Any nonsense is allowed.
   explicit BruteForceModel(const Schedule& schedule) : schedule_(schedule) {}
 
-  /// The rules of what has to be done where and in which order that the lists break, each in words.
-  std::vector<std::string> broken_rules() const;
+  /// A rule of what has to be done where and in which order, by its name, and what breaks it.
+  struct Breach {
+    std::string rule;
+    std::string text;
+  };
+  std::vector<Breach> broken_rules() const;
 
   /// Whether every rank gets to the end of its list: each runs its own in order; what it sends goes on one
   /// first-in-first-out link for each directed pair of ranks and leaves only into a free receive buffer
@@ -34,6 +38,19 @@ class BruteForceModel {
   /// send.
   bool runs_to_end(const Buffers& buffers) const;
   bool runs_to_end(int buffers_of_each_link = kUnlimited) const;
+
+  /// What a rank that cannot go on lacks, and the rank that should make it.
+  struct Wait {
+    int rank;
+    std::string thing;  ///< "2F5", or "2G5" for the gradient that stage 2's B or I makes
+    int from;
+  };
+
+  /// What all ranks lack when nothing can move any more, with buffers without limit.
+  std::vector<Wait> waits_when_stuck() const;
+
+  /// The number of ranks in the shortest circle of such waits; 0 where there is none.
+  int shortest_circle() const;
 
   /// The fewest receive buffers for each link that carries messages with which the schedule, which must run
   /// to its end without limit, still does; found by trying.
@@ -54,6 +71,7 @@ class BruteForceModel {
     std::map<Link, LinkState> links;
   };
 
+  State run(const Buffers& buffers) const;
   bool exists(const Pass& pass) const;
   int rank_of(int stage, int micro_batch) const;
   std::vector<Link> links_used() const;
@@ -61,9 +79,11 @@ class BruteForceModel {
   static bool takes(const Pass& pass, int last_stage, Thing& input);
   bool can_start(const State& state, int rank, const Action& action) const;
   void finish(State& state, int rank, const Action& action) const;
-  void check_pass_counts(std::vector<std::string>& broken) const;
-  void check_places(std::vector<std::string>& broken) const;
-  void check_orders(std::vector<std::string>& broken) const;
+  void check_pass_counts(std::vector<Breach>& broken) const;
+  void check_cell(const std::map<Thing, int>& count, int stage, int micro_batch,
+                  std::vector<Breach>& broken) const;
+  void check_places(std::vector<Breach>& broken) const;
+  void check_orders(std::vector<Breach>& broken) const;
 
   const Schedule& schedule_;
 };

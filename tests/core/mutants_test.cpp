@@ -7,6 +7,8 @@
 #include <iostream>
 #include <map>
 #include <random>
+#include <regex>
+#include <set>
 
 #include "brute_force_model.h"
 #include "counterflow/generate.h"
@@ -35,33 +37,65 @@ std::string text_of(const Verdict& verdict) {
 
 std::string text_of(const BruteForceModel& model) {
   std::string text;
-  for (const std::string& broken : model.broken_rules()) text += "  " + broken + "\n";
+  for (const auto& [rule, what] : model.broken_rules()) text += "  " + rule + ": " + what + "\n";
   return text + (model.runs_to_end() ? "  runs to its end\n" : "  does not run to its end\n");
 }
 
-// Whether the model accepts the schedule; fails the test where verify() disagrees.
+// A deadlock's message has to go round a circle of waits that the model sees too, and none may be shorter.
+void judge_circle(const Diagnostic& deadlock, const Schedule& schedule, const BruteForceModel& model) {
+  static const std::regex wait_text("waits for ([0-9]+)([FBI])([0-9]+) from rank ([0-9]+)");
+  SCOPED_TRACE(deadlock.message + "\n" + text_of(schedule));
+  const std::vector<BruteForceModel::Wait> waits = model.waits_when_stuck();
+  const std::string& text = deadlock.message;
+  int rank = deadlock.rank;
+  int length = 0;
+  for (std::sregex_iterator at(text.begin(), text.end(), wait_text), end; at != end; ++at, ++length) {
+    const std::smatch& match = *at;
+    const std::string thing = match.str(1) + (match.str(2) == "F" ? "F" : "G") + match.str(3);
+    const int from = std::stoi(match.str(4));
+    const bool is_wait = std::any_of(waits.begin(), waits.end(), [&](const BruteForceModel::Wait& wait) {
+      return wait.rank == rank && wait.thing == thing && wait.from == from;
+    });
+    EXPECT_TRUE(is_wait) << "rank " << rank << " waits for " << thing << " from rank " << from;
+    rank = from;
+  }
+  EXPECT_EQ(rank, deadlock.rank);
+  EXPECT_EQ(length, model.shortest_circle());
+}
+
+void judge_one_and_two_buffers(const Schedule& schedule, const BruteForceModel& model,
+                               const std::string& what) {
+  for (const int buffers : {1, 2}) {
+    EXPECT_EQ(verify(schedule, {.receive_buffers = buffers, .max_activations = {}}).ok(),
+              model.runs_to_end(buffers))
+        << what << " with " << buffers << " receive buffers\n"
+        << text_of(schedule);
+  }
+}
+
+// Whether the model accepts the schedule; fails the test where verify() disagrees, or finds a rule broken
+// that is not.
 bool judge(const Schedule& schedule, const std::string& what, Tally* tally = nullptr) {
   const BruteForceModel model(schedule);
-  const bool legal = model.broken_rules().empty() && model.runs_to_end();
+  std::set<std::string> broken;
+  for (const auto& breach : model.broken_rules()) broken.insert(breach.rule);
+  if (broken.empty() && !model.runs_to_end()) broken.insert("deadlock");
   const Verdict verdict = verify(schedule);
-  EXPECT_EQ(verdict.ok(), legal) << what << "\n"
-                                 << text_of(schedule) << "verify:\n"
-                                 << text_of(verdict) << "model:\n"
-                                 << text_of(model);
+  const auto show = [&] {
+    return what + "\n" + text_of(schedule) + "verify:\n" + text_of(verdict) + "model:\n" + text_of(model);
+  };
+  EXPECT_EQ(verdict.ok(), broken.empty()) << show();
+  for (const Diagnostic& diagnostic : verdict.diagnostics)
+    EXPECT_TRUE(broken.contains(std::string(rule_name(diagnostic.rule)))) << show();
+  if (verdict.ok()) judge_one_and_two_buffers(schedule, model, what);
+  if (!verdict.ok() && verdict.diagnostics[0].rule == Rule::kDeadlock)
+    judge_circle(verdict.diagnostics[0], schedule, model);
   if (tally != nullptr) {
     ++tally->mutants;
-    if (legal) ++tally->accepted;
-    if (!verdict.diagnostics.empty()) ++tally->by_rule[verdict.diagnostics[0].rule];
+    if (broken.empty()) ++tally->accepted;
+    if (!verdict.ok()) ++tally->by_rule[verdict.diagnostics[0].rule];
   }
-  if (legal) {
-    for (const int buffers : {1, 2}) {
-      EXPECT_EQ(verify(schedule, {.receive_buffers = buffers, .max_activations = {}}).ok(),
-                model.runs_to_end(buffers))
-          << what << " with " << buffers << " receive buffers\n"
-          << text_of(schedule);
-    }
-  }
-  return legal;
+  return broken.empty();
 }
 
 // What a schedule that runs needs of each channel and holds of activations, found by trying.
