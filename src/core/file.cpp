@@ -119,14 +119,21 @@ std::string read_text(const std::string& path, std::size_t most_bytes) {
   return text;
 }
 
-Schedule read_file(const std::string& path) {
-  const std::string text = read_text(path, kMostScheduleBytes);
+std::string read_schedule_text(const std::string& path) {
+  return read_text(path, kMostScheduleBytes);
+}
+
+Schedule parse_file(std::string_view text, const std::string& path) {
   if (path == "-") return parse(text, "<stdin>");
   Schedule schedule = parse(text, path);
   // A schedule CSV of PyTorch's has no name but its file's.
   if (schedule.name.empty() && !text.starts_with('#'))
     schedule.name = std::filesystem::path(path).stem().string();
   return schedule;
+}
+
+Schedule read_file(const std::string& path) {
+  return parse_file(read_schedule_text(path), path);
 }
 
 void write_file(const std::string& path, std::string_view text) {

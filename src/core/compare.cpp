@@ -1,0 +1,167 @@
+#include "counterflow/compare.h"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+#include "counterflow/error.h"
+#include "counterflow/simulate.h"
+
+namespace counterflow {
+namespace {
+
+std::int64_t times(std::int64_t value, std::int64_t factor) {
+  if (value > std::numeric_limits<std::int64_t>::max() / factor) {
+    throw InvalidConfig("costs: " + std::to_string(value) + " times " + std::to_string(factor) +
+                        " stages a rank could pass 2^63; use a coarser unit");
+  }
+  return value * factor;
+}
+
+std::int64_t divided_up(std::int64_t value, std::int64_t parts) {
+  return value / parts + (value % parts != 0 ? 1 : 0);
+}
+
+/// The costs of the stages of a schedule that cuts each share into `parts`, in units of 1/parts of the given
+/// costs' time and bytes. A part has 1/parts of its share's times and bytes: the same number in the finer
+/// unit. Only what crosses between stages is not cut, and grows with the unit.
+CostModel cut(const CostModel& shares, int num_shares, int parts) {
+  CostModel costs = shares;
+  if (shares.stages.size() > 1) {
+    costs.stages.clear();
+    for (int stage = 0; stage < num_shares * parts; ++stage)
+      costs.stages.push_back(shares.stages[stage / parts]);
+  }
+  for (StageCost& stage : costs.stages) stage.output_bytes = times(stage.output_bytes, parts);
+  costs.overlaps.clear();
+  for (const auto& [pair, time] : shares.overlaps) {
+    for (int forward = 0; forward < parts; ++forward) {
+      for (int backward = 0; backward < parts; ++backward)
+        costs.overlaps[{pair.first * parts + forward, pair.second * parts + backward}] = time;
+    }
+  }
+  costs.p2p = times(shares.p2p, parts);
+  if (costs.link) costs.link->latency = times(costs.link->latency, parts);
+  for (auto& [pair, link] : costs.link_of) link.latency = times(link.latency, parts);
+  return costs;
+}
+
+void fill_memory(ComparisonRow& row, const Simulation& run, int parts, std::int64_t memory_bytes) {
+  std::int64_t most = -1;
+  for (std::size_t rank = 0; rank < run.ranks.size(); ++rank) {
+    const RankResult& result = run.ranks[rank];
+    const std::int64_t total = result.static_bytes + result.peak_activation_bytes + result.receive_bytes;
+    if (total <= most) continue;
+    most = total;
+    row.fullest_rank = static_cast<int>(rank);
+    row.static_bytes = divided_up(result.static_bytes, parts);
+    row.activation_bytes = divided_up(result.peak_activation_bytes, parts);
+    row.receive_bytes = divided_up(result.receive_bytes, parts);
+  }
+  row.fits_memory = memory_bytes == 0 || row.total_bytes() <= memory_bytes;
+}
+
+ComparisonRow measure(const Generator& generator, const Size& size, const CostModel& shares) {
+  const Schedule schedule = generate(generator, size);
+  const int parts = schedule.num_stages() / schedule.num_ranks();
+  const Simulation run = simulate(schedule, cut(shares, size.ranks, parts));
+  ComparisonRow row;
+  row.generator = &generator;
+  row.size = size;
+  row.makespan = {run.makespan, parts};
+  row.bubble = {run.bubble, parts};
+  row.bubble_ratio = run.bubble_ratio();
+  row.peak_activations = {run.peak_activations(), parts};
+  row.receive_buffers = run.receive_buffers();
+  fill_memory(row, run, parts, shares.memory_bytes);
+  return row;
+}
+
+struct Candidate {
+  const Generator* generator;
+  Size size;
+};
+
+std::vector<Candidate> candidates(const CompareOptions& options) {
+  std::vector<Candidate> found;
+  for (const Generator* generator : all_generators()) {
+    const Size size{options.ranks, options.micro_batches, generator->stages_per_rank};
+    if (!generator->takes_stages_per_rank) {
+      found.push_back({generator, size});
+      continue;
+    }
+    for (const int stages : options.stages_per_rank)
+      found.push_back({generator, {size.ranks, size.micro_batches, stages}});
+  }
+  return found;
+}
+
+void check_options(const CompareOptions& options) {
+  const auto check_count = [](const char* what, std::int64_t found, std::int64_t most) {
+    if (found < 1 || found > most) {
+      throw InvalidConfig(std::string("number of ") + what + ": expected 1 to " + std::to_string(most) +
+                          ", found " + std::to_string(found));
+    }
+  };
+  check_count("ranks", options.ranks, Placement::kMaxRanks);
+  check_count("micro-batches", options.micro_batches, Placement::kMaxMicroBatches);
+  for (const int stages : options.stages_per_rank)
+    check_count("stages a rank", stages, Placement::kMaxStages / options.ranks);
+  // One share a rank: the costs are of as many stages as there are ranks.
+  options.costs.check(options.ranks, options.ranks);
+}
+
+bool better(const ComparisonRow& a, const ComparisonRow& b) {
+  if (a.fits_memory != b.fits_memory) return a.fits_memory;
+  return std::tuple(a.makespan, a.peak_activations, a.generator->copies) <
+         std::tuple(b.makespan, b.peak_activations, b.generator->copies);
+}
+
+}  // namespace
+
+std::strong_ordering operator<=>(const Fraction& a, const Fraction& b) {
+  // Products of a time below 2^63 and a few stages a rank fit 128 bits.
+  __extension__ using Wide = __int128;
+  const Wide left = static_cast<Wide>(a.value) * b.parts;
+  const Wide right = static_cast<Wide>(b.value) * a.parts;
+  return left < right   ? std::strong_ordering::less
+         : left > right ? std::strong_ordering::greater
+                        : std::strong_ordering::equal;
+}
+
+std::string to_string(const Fraction& fraction) {
+  std::string text = std::to_string(fraction.value / fraction.parts);
+  const std::int64_t rest = fraction.value % fraction.parts;
+  if (rest == 0) return text;
+  std::string decimals = std::to_string((rest * 1000 + fraction.parts / 2) / fraction.parts + 1000);
+  if (decimals[0] == '2') return std::to_string(fraction.value / fraction.parts + 1);
+  decimals.erase(decimals.find_last_not_of('0') + 1);
+  return decimals.size() == 1 ? text : text + "." + decimals.substr(1);
+}
+
+Comparison compare(const CompareOptions& options) {
+  check_options(options);
+  Comparison comparison;
+  const std::vector<Candidate> all = candidates(options);
+  for (std::size_t index = 0; index < all.size(); ++index) {
+    const auto& [generator, size] = all[index];
+    if (options.progress) options.progress(static_cast<int>(index), static_cast<int>(all.size()));
+    if (!generator->fits(size)) {
+      comparison.skipped.push_back({generator, size, "needs " + std::string(generator->constraint)});
+      continue;
+    }
+    ComparisonRow row = measure(*generator, size, options.costs);
+    if (options.max_activations && row.peak_activations > Fraction{*options.max_activations, 1}) {
+      comparison.skipped.push_back({generator, size,
+                                    "holds " + to_string(row.peak_activations) +
+                                        " activations of a share, more than " +
+                                        std::to_string(*options.max_activations)});
+      continue;
+    }
+    comparison.rows.push_back(row);
+  }
+  std::stable_sort(comparison.rows.begin(), comparison.rows.end(), better);
+  return comparison;
+}
+
+}  // namespace counterflow
