@@ -6,9 +6,9 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/counterflow)
 # Each component of find_package(counterflow COMPONENTS ...) has its own export.
 install(TARGETS counterflow_schedule EXPORT counterflow-schedule FILE_SET HEADERS)
 install(EXPORT counterflow-schedule NAMESPACE counterflow:: DESTINATION ${package_dir})
-if(TARGET counterflow)
-  set_target_properties(counterflow PROPERTIES EXPORT_NAME command)
-  install(TARGETS counterflow EXPORT counterflow-command)
+if(TARGET counterflow_command)
+  set_target_properties(counterflow_command PROPERTIES EXPORT_NAME command)
+  install(TARGETS counterflow_command EXPORT counterflow-command)
   install(EXPORT counterflow-command NAMESPACE counterflow:: DESTINATION ${package_dir})
 endif()
 

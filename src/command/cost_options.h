@@ -1,0 +1,26 @@
+// --cost, --p2p and --cost-file: the costs that several verbs run a schedule under.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "counterflow/cost_model.h"
+
+namespace counterflow::command {
+
+struct CostOptions {
+  std::string cost;
+  std::string cost_file;
+  Time p2p = 0;
+
+  void add_to(CLI::App& app);
+
+  /// Throws ParseError or InvalidConfig.
+  CostModel read() const;
+
+  /// What read() reads, in a few words: "f=1,i=1,w=1, transfers 2" or "costs of model.json".
+  std::string describe() const;
+};
+
+}  // namespace counterflow::command

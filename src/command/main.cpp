@@ -1,0 +1,79 @@
+// The command `counterflow`: each verb is a library call that a C++ program can make too.
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "counterflow/error.h"
+#include "help.h"
+#include "terminal.h"
+#include "verb.h"
+
+namespace counterflow::command {
+namespace {
+
+constexpr const char* kHelpFooter =
+    "\nExamples:\n"
+    "  counterflow generate dualpipe --ranks 8 --micro-batches 20 -o dualpipe.csv\n"
+    "  counterflow simulate dualpipe.csv --cost f=1,i=1,w=1,fb=2\n"
+    "  counterflow verify dualpipe.csv --max-bubble-ratio 0.1\n"
+    "  counterflow compare --ranks 8 --micro-batches 32\n"
+    "\nFILE may be - for standard input. Exit status: 0 all well, 1 a check failed, 2 bad input or usage,\n"
+    "3 an internal error.";
+
+/// Says that no verb was given, or none that there is.
+[[noreturn]] void refuse(const CLI::App& app) {
+  std::string names;
+  for (const CLI::App* verb : app.get_subcommands({}))
+    names += (names.empty() ? "" : ", ") + verb->get_name();
+  const std::vector<std::string> rest = app.remaining();
+  throw InvalidConfig("expected a verb (" + names + "), found " +
+                      (rest.empty() ? "none" : "\"" + rest.front().substr(0, 80) + "\"") +
+                      "; --help shows what each does");
+}
+
+/// Runs the verb that the arguments name.
+ExitStatus run(int argc, char** argv) {
+  CLI::App app("Pipeline schedules: generated, verified, simulated and compared exactly.", "counterflow");
+  app.set_version_flag("--version", "counterflow " COUNTERFLOW_VERSION);
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.footer(kHelpFooter);
+  const std::vector<Verb> verbs = {
+      list_verb(app), generate_verb(app), simulate_verb(app), verify_verb(app), compare_verb(app),
+      diff_verb(app), lower_verb(app),    convert_verb(app),  fold_verb(app),   unfold_verb(app),
+  };
+  app.allow_extras();  // of the app alone, to name a verb that there is not
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    app.exit(help);  // --help and --version
+    return kOk;
+  }
+  for (const Verb& verb : verbs) {
+    if (verb.app->parsed()) return verb.run();
+  }
+  refuse(app);
+}
+
+ExitStatus fail(ExitStatus status, const std::string& message) {
+  print_error(message);
+  return status;
+}
+
+}  // namespace
+}  // namespace counterflow::command
+
+int main(int argc, char** argv) {
+  using namespace counterflow::command;
+  try {
+    return run(argc, argv);
+  } catch (const CLI::Error& error) {
+    return fail(kBadInput, std::string(error.what()) + "; --help shows what is expected");
+  } catch (const counterflow::Error& error) {
+    return fail(kBadInput, error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(kInternalError, "out of memory");
+  } catch (const std::exception& error) {
+    return fail(kInternalError, std::string("internal error: ") + error.what());
+  }
+}

@@ -1,0 +1,39 @@
+#include <memory>
+#include <string>
+
+#include "counterflow/diff.h"
+#include "counterflow/error.h"
+#include "counterflow/format.h"
+#include "verb.h"
+
+namespace counterflow::command {
+namespace {
+
+struct Options {
+  std::string a;
+  std::string b;
+};
+
+ExitStatus run(const Options& options) {
+  if (options.a == "-" && options.b == "-")
+    throw InvalidConfig("diff: expected at most one of A and B to be standard input, found both");
+  const Schedule a = read_file(options.a);
+  const Schedule b = read_file(options.b);
+  const Difference difference = diff(a, b);
+  write_file("-", draw(difference, a, b, options.a, options.b));
+  return difference.empty() ? kOk : kCheckFailed;
+}
+
+}  // namespace
+
+Verb diff_verb(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(
+      "diff", "Where two schedules differ in what their ranks do; exit status 1 where they do");
+  verb->add_option("A", options->a, "A schedule; - is standard input")->required();
+  verb->add_option("B", options->b, "Another")->required();
+  verb->footer("\nExample:\n  counterflow diff mine.csv theirs.csv");
+  return {verb, [options] { return run(*options); }};
+}
+
+}  // namespace counterflow::command

@@ -1,0 +1,64 @@
+#include <memory>
+#include <string>
+
+#include "cost_options.h"
+#include "counterflow/error.h"
+#include "counterflow/format.h"
+#include "counterflow/simulate.h"
+#include "counterflow/verify.h"
+#include "simulation_view.h"
+#include "terminal.h"
+#include "verb.h"
+
+namespace counterflow::command {
+namespace {
+
+struct Options {
+  std::string file;
+  CostOptions costs;
+  bool critical_path = false;
+  bool json = false;
+};
+
+/// Refuses a schedule that leaves out work or cannot run: its times would say nothing.
+void check_complete(const Schedule& schedule, const std::string& file) {
+  VerifyOptions options;
+  options.max_diagnostics = 1;
+  const Verdict verdict = verify(schedule, options);
+  if (verdict.ok()) return;
+  const Diagnostic& first = verdict.diagnostics.front();
+  throw InvalidConfig(file + ": " + std::string(rule_name(first.rule)) + ": " + first.message +
+                      " (`counterflow verify` shows all)");
+}
+
+ExitStatus run(const Options& options) {
+  const CostModel costs = options.costs.read();
+  std::string text;
+  {
+    const Progress progress("simulating " + options.file);
+    const Schedule schedule = read_file(options.file);
+    check_complete(schedule, options.file);
+    const Simulation simulation = simulate(schedule, costs);
+    text = options.json
+               ? simulation_json(schedule, simulation)
+               : simulation_text(schedule, simulation, options.costs.describe(), options.critical_path);
+  }
+  write_file("-", text);
+  return kOk;
+}
+
+}  // namespace
+
+Verb simulate_verb(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb =
+      app.add_subcommand("simulate", "Runs a schedule under given costs, exactly, in integer time");
+  verb->add_option("FILE", options->file, "A schedule; - is standard input")->required();
+  options->costs.add_to(*verb);
+  verb->add_flag("--critical-path", options->critical_path, "Lists the actions of the critical path");
+  verb->add_flag("--json", options->json, "JSON, the critical path included");
+  verb->footer("\nExample:\n  counterflow simulate dualpipe.csv --cost f=1,i=1,w=1,fb=2 --p2p 1");
+  return {verb, [options] { return run(*options); }};
+}
+
+}  // namespace counterflow::command
