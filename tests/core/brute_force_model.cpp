@@ -99,11 +99,12 @@ void BruteForceModel::check_orders(std::vector<Breach>& broken) const {
     for (const Action& action : actions) {
       const auto passes = action.passes();
       if (passes.size() == 2) {
-        if (passes[0].kind != PassKind::kForward || passes[1].kind != PassKind::kBackward)
+        if (passes[0].kind != PassKind::kForward || passes[1].kind != PassKind::kBackward) {
           broken.push_back({"unknown-action", to_string(action)});
-        // The backwards of a micro-batch need all of its forwards.
-        if (passes[0].micro_batch == passes[1].micro_batch)
+        } else if (passes[0].micro_batch == passes[1].micro_batch) {
+          // The backwards of a micro-batch need all of its forwards.
           broken.push_back({"overlap-depends-on-itself", to_string(action)});
+        }
       }
       for (const Pass& pass : passes) {
         if (pass.kind == PassKind::kForward) continue;

@@ -87,6 +87,13 @@ bool judge(const Schedule& schedule, const std::string& what, Tally* tally = nul
   EXPECT_EQ(verdict.ok(), broken.empty()) << show();
   for (const Diagnostic& diagnostic : verdict.diagnostics)
     EXPECT_TRUE(broken.contains(std::string(rule_name(diagnostic.rule)))) << show();
+  std::set<std::string> found;
+  for (const Diagnostic& diagnostic : verdict.diagnostics)
+    found.insert(std::string(rule_name(diagnostic.rule)));
+  for (const char* rule : {"unknown-action", "wrong-rank", "missing-action", "duplicate-action",
+                           "mixed-backward", "overlap-depends-on-itself", "deadlock"}) {
+    EXPECT_EQ(found.contains(rule), broken.contains(rule)) << rule << ": " << show();
+  }
   if (verdict.ok()) judge_one_and_two_buffers(schedule, model, what);
   if (!verdict.ok() && verdict.diagnostics[0].rule == Rule::kDeadlock)
     judge_circle(verdict.diagnostics[0], schedule, model);
@@ -171,6 +178,16 @@ TEST(MutantsTest, VerifyAgreesWithTheModelOnEveryEdit) {
   }
 }
 
+// A move within a rank: the edit most likely to leave a schedule legal.
+Mutation random_move(const Schedule& schedule, std::mt19937& random) {
+  const int rank = static_cast<int>(random() % schedule.actions.size());
+  const std::size_t size = schedule.actions[rank].size();
+  Mutation mutation{Mutation::Kind::kMove, rank, static_cast<int>(random() % size)};
+  mutation.rank_to = rank;
+  mutation.step_to = static_cast<int>(random() % size);
+  return mutation;
+}
+
 // One edit leaves a schedule close to its generator's. A walk of legal edits ends up far from it, with
 // messages consumed in an order that no generator makes.
 TEST(MutantsTest, VerifyAgreesWithTheModelOnLongWalksOfLegalEdits) {
@@ -181,14 +198,7 @@ TEST(MutantsTest, VerifyAgreesWithTheModelOnLongWalksOfLegalEdits) {
   visit_small_schedules([&](const Schedule& schedule, const std::string& what) {
     Schedule current = schedule;
     for (int i = 0; i < steps; ++i) {
-      // A move within the rank: the edit most likely to leave a schedule legal.
-      const int rank = static_cast<int>(random() % current.actions.size());
-      const int size = static_cast<int>(current.actions[rank].size());
-      if (size < 2) continue;
-      Mutation mutation{Mutation::Kind::kMove, rank, static_cast<int>(random() % size)};
-      mutation.rank_to = rank;
-      mutation.step_to = static_cast<int>(random() % size);
-      Schedule next = mutation.apply(current);
+      Schedule next = random_move(current, random).apply(current);
       if (!judge(next, what + ", step " + std::to_string(i) + " of a walk")) continue;
       ++moved;
       current = std::move(next);
@@ -200,6 +210,24 @@ TEST(MutantsTest, VerifyAgreesWithTheModelOnLongWalksOfLegalEdits) {
   std::cout << moved << " legal edits, up to " << most_buffers << " receive buffers\n";
   EXPECT_GT(moved, 1000);
   EXPECT_GE(most_buffers, 3);
+}
+
+// Several edits at once tie longer knots: more than one circle, and circles of more than two ranks.
+TEST(MutantsTest, VerifyAgreesWithTheModelOnSeveralEditsAtOnce) {
+  const int tries = testing::sweep(60, 2000);
+  std::mt19937 random(3);
+  Tally tally;
+  visit_small_schedules([&](const Schedule& schedule, const std::string& what) {
+    for (int i = 0; i < tries && !::testing::Test::HasFailure(); ++i) {
+      Schedule mutant = schedule;
+      for (int edits = 2 + static_cast<int>(random() % 6); edits > 0; --edits)
+        mutant = random_move(mutant, random).apply(mutant);
+      judge(mutant, what + ", several moves", &tally);
+    }
+  });
+  std::cout << tally.mutants << " mutants, " << tally.accepted << " of them legal\n";
+  EXPECT_GT(tally.accepted, 10);
+  EXPECT_GT(tally.by_rule[Rule::kDeadlock], 100);
 }
 
 }  // namespace
