@@ -6,87 +6,112 @@
 namespace counterflow::generators {
 namespace {
 
-constexpr Pass kIdle{-1, -1, PassKind::kForward};
+constexpr int kPeriod = BuildingBlock::kSlots;
 
-/// One rank's F and I by slot. Every idle slot runs the oldest weight gradient there is, so what the rank
-/// holds follows from the slots.
+/// What a rank holds: activations, and of these the ones that wait for their weight gradient only.
+struct Held {
+  int activations = 0;
+  int waiting = 0;
+
+  void run(const Pass& pass) { ++(pass.kind == PassKind::kForward ? activations : waiting); }
+
+  /// Every idle slot runs a weight gradient if there is one.
+  void idle(int slots) {
+    const int run = std::min(slots, waiting);
+    activations -= run;
+    waiting -= run;
+  }
+};
+
+/// The slots in which one rank runs F and I. W takes what is left, the oldest first.
 class RankTable {
  public:
-  explicit RankTable(std::size_t num_slots) : slots_(num_slots, kIdle), after_(num_slots) {}
+  /// Of activations.
+  explicit RankTable(int limit) : limit_(limit) {}
 
-  const Pass& at(int slot) const { return slots_[slot]; }
-  bool is_idle(int slot) const { return slots_[slot] == kIdle; }
-  void put(int slot, const Pass& pass) { slots_[slot] = pass; }
+  /// Puts a pass behind all others.
+  void append(const Pass& pass, int slot) { insert(steps_.size(), pass, slot); }
 
-  /// Brings the states up to date after put(); returns the most activations held.
-  int count() {
-    int peak = 0;
-    State state;
-    for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-      after_[slot] = state = step(state, slots_[slot]);
-      peak = std::max(peak, state.held);
+  /// Puts a pass into the first idle slot from `from` on that keeps the rank within its limit until `own`,
+  /// the slot that the pass has in the repeated block and that is idle. Returns the slot. No pass so far has
+  /// a slot after `own`. Later ones need no look: from `own` on the rank holds no more than if the pass had
+  /// stayed there, since as many slots were idle until then and its I came no later.
+  int squeeze(const Pass& pass, int from, int own) {
+    const auto first = std::lower_bound(steps_.begin(), steps_.end(), from,
+                                        [](const Step& step, int slot) { return step.slot < slot; });
+    std::size_t index = static_cast<std::size_t>(first - steps_.begin());
+    int slot = from;
+    for (; slot < own; ++slot) {
+      if (index < steps_.size() && steps_[index].slot == slot) {
+        ++index;
+      } else if (is_within_limit(index, pass, slot)) {
+        break;
+      }
     }
-    return peak;
-  }
-
-  /// Moves a pass to an idle slot before its own unless the rank would hold more than `limit` in between.
-  /// From its old slot on the rank never holds more than it did: as many slots are idle, no W comes later.
-  bool move_earlier(int from, int to, int limit) {
-    State state = before(to);
-    for (int slot = to; slot <= from; ++slot) {
-      state = step(state, slot == to ? slots_[from] : slot == from ? kIdle : slots_[slot]);
-      if (state.held > limit) return false;
-    }
-    std::swap(slots_[from], slots_[to]);
-    state = before(to);
-    for (std::size_t slot = to; slot < slots_.size(); ++slot) {
-      state = step(state, slots_[slot]);
-      if (static_cast<int>(slot) > from && state == after_[slot]) break;
-      after_[slot] = state;
-    }
-    return true;
+    insert(index, pass, slot);
+    return slot;
   }
 
   std::vector<Action> actions() const {
     std::vector<Action> actions;
+    actions.reserve(steps_.size() * 3 / 2);
     std::deque<Pass> weight_store;
-    const auto weight_gradient = [&] {
-      actions.emplace_back(weight_store.front());
-      weight_store.pop_front();
-    };
-    for (const Pass& pass : slots_) {
-      if (!(pass == kIdle)) actions.emplace_back(pass);
-      if (pass == kIdle && !weight_store.empty()) weight_gradient();
-      if (pass.kind == PassKind::kInputGradient) {
-        weight_store.push_back({pass.stage, pass.micro_batch, PassKind::kWeightGradient});
+    const auto run_weight_gradients = [&](std::size_t most) {
+      for (; most > 0 && !weight_store.empty(); --most) {
+        actions.emplace_back(weight_store.front());
+        weight_store.pop_front();
       }
+    };
+    int next_slot = 0;
+    for (const Step& step : steps_) {
+      run_weight_gradients(step.slot - next_slot);
+      actions.emplace_back(step.pass);
+      if (step.pass.kind == PassKind::kInputGradient) {
+        weight_store.push_back(weight_gradient(step.pass.stage, step.pass.micro_batch));
+      }
+      next_slot = step.slot + 1;
     }
-    while (!weight_store.empty()) weight_gradient();
+    run_weight_gradients(weight_store.size());
     return actions;
   }
 
  private:
-  /// Activations held and weight gradients waiting.
-  struct State {
-    int held = 0;
-    int waiting = 0;
-
-    friend bool operator==(const State&, const State&) = default;
+  struct Step {
+    int slot = 0;
+    Pass pass;
+    Held after;
   };
 
-  static State step(State state, const Pass& pass) {
-    if (pass == kIdle) {
-      const int run = state.waiting > 0 ? 1 : 0;
-      return {state.held - run, state.waiting - run};
+  /// What the rank holds after a pass in a slot before which `index` steps have run.
+  Held after(std::size_t index, const Pass& pass, int slot) const {
+    Held held;
+    if (index > 0) {
+      held = steps_[index - 1].after;
+      held.idle(slot - steps_[index - 1].slot - 1);
     }
-    if (pass.kind == PassKind::kForward) return {state.held + 1, state.waiting};
-    return {state.held, state.waiting + 1};
+    held.run(pass);
+    return held;
   }
 
-  State before(int slot) const { return slot == 0 ? State{} : after_[slot - 1]; }
+  bool is_within_limit(std::size_t index, const Pass& pass, int slot) const {
+    Held held = after(index, pass, slot);
+    for (; index < steps_.size() && held.activations <= limit_; ++index) {
+      held.idle(steps_[index].slot - slot - 1);
+      held.run(steps_[index].pass);
+      slot = steps_[index].slot;
+    }
+    return held.activations <= limit_;
+  }
 
-  std::vector<Pass> slots_;
-  std::vector<State> after_;  // [slot]
+  void insert(std::size_t index, const Pass& pass, int slot) {
+    steps_.insert(steps_.begin() + static_cast<std::ptrdiff_t>(index), Step{slot, pass, {}});
+    for (; index < steps_.size(); ++index) {
+      steps_[index].after = after(index, steps_[index].pass, steps_[index].slot);
+    }
+  }
+
+  int limit_;
+  std::vector<Step> steps_;  // by slot
 };
 
 /// The pass at a position of a micro-batch's way: F of stage 0 to the last, then I of the last to 0.
@@ -95,99 +120,113 @@ Pass pass_on_way(int position, int num_stages, int micro_batch) {
                                : input_gradient(2 * num_stages - 1 - position, micro_batch);
 }
 
-int position_on_way(const Pass& pass, int num_stages) {
-  return pass.kind == PassKind::kForward ? pass.stage : 2 * num_stages - 1 - pass.stage;
-}
+/// The most that a rank holds where the block repeats without end.
+int steady_peak(const BuildingBlock& block, std::span<const std::int32_t> stages) {
+  const int num_stages = static_cast<int>(block.slots.size()) / 2;
+  const int full = block.slots.back() + 1;  // from this slot on every pass of the block is there
+  std::vector<int> positions;
+  for (const int stage : stages) {
+    positions.push_back(stage);
+    positions.push_back(2 * num_stages - 1 - stage);
+  }
 
-std::vector<RankTable> repeat(const BuildingBlock& block, const Placement& placement, int micro_batches) {
-  const int last = block.slots.back() + BuildingBlock::kSlots * (micro_batches - 1);
-  std::vector<RankTable> tables(placement.num_ranks(), RankTable(static_cast<std::size_t>(last) + 1));
-  for (std::size_t position = 0; position < block.slots.size(); ++position) {
-    for (int n = 0; n < micro_batches; ++n) {
-      const Pass pass = pass_on_way(static_cast<int>(position), placement.num_stages(), n);
-      tables[placement.rank_of(pass.stage, 0)].put(block.slots[position] + BuildingBlock::kSlots * n, pass);
+  // Without waiting weight gradients to begin with. Their number is right once it has been 0, in the first
+  // period.
+  Held held;
+  for (const int position : positions) {
+    const int runs = (full - block.slots[position] + kPeriod - 1) / kPeriod;
+    held.activations += position < num_stages ? runs : -runs;
+  }
+  int peak = 0;
+  for (int slot = full; slot < full + 2 * kPeriod; ++slot) {
+    const auto position = std::find_if(positions.begin(), positions.end(),
+                                       [&](int p) { return (slot - block.slots[p]) % kPeriod == 0; });
+    if (position == positions.end()) {
+      held.idle(1);
+    } else {
+      held.run(pass_on_way(*position, num_stages, 0));
     }
+    peak = std::max(peak, held.activations);
   }
-  return tables;
+  return peak;
 }
 
-/// The most that each rank holds where the block repeats without end: until the first micro-batch is done.
-std::vector<int> limits(const BuildingBlock& block, const Placement& placement) {
-  std::vector<int> limits;
-  for (RankTable& table : repeat(block, placement, block.slots.back() / BuildingBlock::kSlots + 2)) {
-    limits.push_back(table.count());
-  }
-  return limits;
-}
-
-/// Moves each pass, in the order of their slots, to the first idle slot after what it waits for.
-class Squeeze {
+/// Where the repetition puts passes, and where they end up.
+class Repetition {
  public:
-  Squeeze(const BuildingBlock& block, const Placement& placement, std::vector<RankTable>& tables)
-      : num_stages_(placement.num_stages()),
+  Repetition(const BuildingBlock& block, const Placement& placement)
+      : block_(block),
+        placement_(placement),
         micro_batches_(placement.num_micro_batches()),
-        limits_(limits(block, placement)),
-        tables_(tables),
         slot_of_(block.slots.size() * micro_batches_) {
-    for (std::size_t position = 0; position < block.slots.size(); ++position) {
-      for (int n = 0; n < micro_batches_; ++n) {
-        slot_of_[position * micro_batches_ + n] = block.slots[position] + BuildingBlock::kSlots * n;
+    tables_.reserve(placement.num_ranks());
+    for (int rank = 0; rank < placement.num_ranks(); ++rank) {
+      tables_.emplace_back(steady_peak(block, placement.stages_on(rank, 0)));
+    }
+  }
+
+  /// Goes through all passes in the order of their slots. Those in the middle stay, the others move to the
+  /// first idle slot after what they wait for.
+  void squeeze() {
+    const int last_enters = kPeriod * (micro_batches_ - 1);
+    int first = 0;  // the positions that a micro-batch may have in the slot: [first, end)
+    int end = 0;
+    const int num_positions = static_cast<int>(block_.slots.size());
+    for (int slot = 0; slot <= block_.slots.back() + last_enters; ++slot) {
+      while (end < num_positions && block_.slots[end] <= slot) ++end;
+      while (block_.slots[first] + last_enters < slot) ++first;
+      const bool stays = slot >= block_.settled && slot < last_enters;
+      for (int position = first; position < end; ++position) {
+        const int since = slot - block_.slots[position];
+        if (since % kPeriod == 0) place(position, since / kPeriod, slot, stays);
       }
     }
   }
 
-  void run(int slot) {
-    for (std::size_t rank = 0; rank < tables_.size(); ++rank) {
-      RankTable& table = tables_[rank];
-      if (table.is_idle(slot)) continue;
-      const std::size_t index = index_of(table.at(slot));
-      for (int to = ready(index); to < slot; ++to) {
-        if (!table.is_idle(to) || !table.move_earlier(slot, to, limits_[rank])) continue;
-        slot_of_[index] = to;
-        break;
-      }
-    }
+  std::vector<std::vector<Action>> actions() const {
+    std::vector<std::vector<Action>> actions;
+    actions.reserve(tables_.size());
+    for (const RankTable& table : tables_) actions.push_back(table.actions());
+    return actions;
   }
 
  private:
-  std::size_t index_of(const Pass& pass) const {
-    return static_cast<std::size_t>(position_on_way(pass, num_stages_)) * micro_batches_ + pass.micro_batch;
+  void place(int position, int micro_batch, int slot, bool stays) {
+    const Pass pass = pass_on_way(position, placement_.num_stages(), micro_batch);
+    RankTable& table = tables_[placement_.rank_of(pass.stage, micro_batch)];
+    if (stays) {
+      table.append(pass, slot);
+    } else {
+      slot = table.squeeze(pass, ready(position, micro_batch), slot);
+    }
+    slot_of(position, micro_batch) = slot;
   }
 
-  /// The first slot after the micro-batch's pass before this one and after this pass of the micro-batch
+  /// The first slot after the pass before on the micro-batch's way, and after this one of the micro-batch
   /// before.
-  int ready(std::size_t index) const {
-    const bool is_first = index < static_cast<std::size_t>(micro_batches_);
-    const int after_stage = is_first ? 0 : slot_of_[index - micro_batches_] + 1;
-    const int after_micro_batch = index % micro_batches_ == 0 ? 0 : slot_of_[index - 1] + 1;
-    return std::max(after_stage, after_micro_batch);
+  int ready(int position, int micro_batch) {
+    const int after_way = position == 0 ? 0 : slot_of(position - 1, micro_batch) + 1;
+    const int after_micro_batch = micro_batch == 0 ? 0 : slot_of(position, micro_batch - 1) + 1;
+    return std::max(after_way, after_micro_batch);
   }
 
-  int num_stages_;
+  int& slot_of(int position, int micro_batch) {
+    return slot_of_[static_cast<std::size_t>(position) * micro_batches_ + micro_batch];
+  }
+
+  const BuildingBlock& block_;
+  const Placement& placement_;
   int micro_batches_;
-  std::vector<int> limits_;
-  std::vector<RankTable>& tables_;
-  std::vector<int> slot_of_;  // [position * micro-batches + micro-batch]
+  std::vector<RankTable> tables_;
+  std::vector<int> slot_of_;
 };
 
 }  // namespace
 
 std::vector<std::vector<Action>> repeat_and_squeeze(const BuildingBlock& block, const Placement& placement) {
-  const int micro_batches = placement.num_micro_batches();
-  std::vector<RankTable> tables = repeat(block, placement, micro_batches);
-  for (RankTable& table : tables) table.count();
-
-  const int last_enters = BuildingBlock::kSlots * (micro_batches - 1);
-  const int num_slots = block.slots.back() + last_enters + 1;
-  Squeeze squeeze(block, placement, tables);
-  for (int slot = 0; slot < num_slots; ++slot) {
-    if (slot < block.settled || slot >= last_enters) squeeze.run(slot);
-  }
-
-  std::vector<std::vector<Action>> actions;
-  actions.reserve(tables.size());
-  for (const RankTable& table : tables) actions.push_back(table.actions());
-  return actions;
+  Repetition repetition(block, placement);
+  repetition.squeeze();
+  return repetition.actions();
 }
 
 }  // namespace counterflow::generators

@@ -48,44 +48,47 @@ class Emitter {
 std::vector<Action> rank_actions(const Size& size, int rank, std::array<int, 2> stages) {
   Emitter emit(stages, size.micro_batches);
   const int to_turn = size.ranks - rank;
-  // The order is made for enough micro-batches to fill the V; with fewer the rest is left out.
-  const int rounds = std::max(size.micro_batches, 2 * size.ranks - 1);
+  // The order is made for enough micro-batches to fill the V; with fewer the rest is left out. A step takes
+  // another micro-batch each round, so after as many rounds as there are micro-batches it has no more to
+  // emit.
+  const int full = std::max(size.micro_batches, 2 * size.ranks - 1);
+  const auto rounds = [&](int number) { return std::min(number, size.micro_batches); };
 
   // Warm-up: nF0, until the first micro-batch is back from the turn
-  for (int n = 0; n < 2 * to_turn - 1; ++n) emit.forward(0);
+  for (int n = 0; n < rounds(2 * to_turn - 1); ++n) emit.forward(0);
 
   // nF1F0
-  for (int n = 0; n < rank; ++n) {
+  for (int n = 0; n < rounds(rank); ++n) {
     emit.forward(1);
     emit.forward(0);
   }
 
   // nF1I1W1
-  for (int n = 0; n < to_turn; ++n) {
+  for (int n = 0; n < rounds(to_turn); ++n) {
     emit.forward(1);
     emit.backward(1);
   }
 
   // Stable: nF0I0W0F1I1W1, at the end without F0
-  for (int n = 0; n < rounds - size.ranks; ++n) {
-    if (n < rounds - (2 * size.ranks - 1 - rank)) emit.forward(0);
+  for (int n = 0; n < rounds(full - size.ranks); ++n) {
+    if (n < full - (2 * size.ranks - 1 - rank)) emit.forward(0);
     emit.backward(0);
     emit.forward(1);
     emit.backward(1);
   }
 
   // Cool-down: nI0I1
-  for (int n = 0; n < rank; ++n) {
+  for (int n = 0; n < rounds(rank); ++n) {
     emit.input_gradient(0);
     emit.input_gradient(1);
   }
 
   // nI0W0
-  for (int n = 0; n < to_turn; ++n) emit.backward(0);
+  for (int n = 0; n < rounds(to_turn); ++n) emit.backward(0);
 
   // nW1, nW0
   for (const int leg : {1, 0}) {
-    for (int n = 0; n < rank; ++n) emit.weight_gradient(leg);
+    for (int n = 0; n < rounds(rank); ++n) emit.weight_gradient(leg);
   }
   return emit.take();
 }
