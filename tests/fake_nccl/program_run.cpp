@@ -53,6 +53,7 @@ struct Rank {
   std::map<Buffer, Inbox*> arrivals;             // [message] where it was received
   std::map<Buffer, Buffer> made;                 // [message] by passes of this rank
   std::map<int, Buffer> gradients;               // [stage][micro-batch]: the sum of its contributions
+  std::set<int> summed;                          // stages whose sum has been issued
   std::vector<int> steps;                        // computed, in order
 };
 
@@ -198,6 +199,9 @@ class Run {
     const Action action = schedule_.actions[rank][step];
     std::vector<Buffer> consumes;
     for (const Pass& pass : action.passes()) {
+      // Nothing makes one wait for the other.
+      if (releases_activation(pass.kind) && me.summed.contains(pass.stage))
+        throw std::logic_error("writes a gradient whose sum has been issued");
       const auto input = input_of(pass);
       if (!input || is_made_on(rank, *input)) continue;
       wait(me.compute, me.received[*input], "the receive of " + text_of(*input));
@@ -295,6 +299,7 @@ class Run {
     if (gradient == me.gradients.end()) throw std::logic_error("the rank does not hold the stage");
     if (me.gradient_written.contains(instruction.stage))
       wait(stream->second, me.gradient_written[instruction.stage], "the stage's gradient");
+    me.summed.insert(instruction.stage);
     world_.all_reduce(reductions_[instruction.channel], gradient->second, stream->second,
                       text(rank, instruction));
   }
