@@ -1,0 +1,28 @@
+// Timelines as pictures and traces. Every view takes one timeline or several, which it draws at one scale:
+// two schedules, or a plan and the real run. Their units of time are made the same first (an abstract unit
+// counts as a microsecond where the other has a real one).
+//
+// All functions may be called from any thread.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "counterflow/timeline.h"
+
+namespace counterflow {
+
+/// How the rank x time grid is laid out as text.
+struct TerminalOptions {
+  int width = 80;         ///< columns of a line; the grid keeps 40 of its own
+  bool colour = false;    ///< ANSI colours and Unicode; otherwise plain ASCII
+  bool one_page = false;  ///< squeezed into one page, with labels where they fit; otherwise cut into pages
+};
+
+/// The grid as DeepSeek's and PyTorch's figures show it: a row a rank, time to the right, a micro-batch's
+/// number at the begin of its action, `.` where a rank is idle. Plain text names the pass too: F5, B5, I5,
+/// W5, F6+B0 (an overlapped pair), with the stage before it where a rank has several (2F5). An action that
+/// goes on from the page before begins with <, and one whose label is on the next page is filled with >.
+std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOptions& options = {});
+
+}  // namespace counterflow

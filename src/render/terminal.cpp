@@ -1,0 +1,229 @@
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "counterflow/render.h"
+#include "grid.h"
+#include "labels.h"
+#include "palette.h"
+#include "terminal_rows.h"
+
+namespace counterflow {
+namespace {
+
+constexpr std::int64_t kFewestColumns = 40;
+constexpr std::int64_t kMostColumns = 1 << 24;
+constexpr std::int64_t kTicksApart = 10;
+
+std::string pad_left(const std::string& text, std::size_t width) {
+  return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
+}
+
+/// The margin left of the grid: rank, idle, peak and, where bytes are known, the peak's bytes.
+class Margin {
+ public:
+  explicit Margin(const std::vector<Timeline>& timelines) {
+    for (const Timeline& timeline : timelines) {
+      rows_.emplace_back();
+      const std::vector<RankSummary> summaries = summarize(timeline);
+      for (std::size_t rank = 0; rank < summaries.size(); ++rank) {
+        const RankSummary& one = summaries[rank];
+        rows_.back().push_back({std::to_string(rank), format_time(one.idle, timeline.unit_ns),
+                                std::to_string(one.peak_activations),
+                                one.peak_bytes > 0 ? format_bytes(one.peak_bytes) : ""});
+        for (std::size_t c = 0; c < widths_.size(); ++c)
+          widths_[c] = std::max(widths_[c], rows_.back().back()[c].size());
+      }
+    }
+    if (widths_[3] > 0) widths_[3] = std::max(widths_[3], kHead[3].size());
+  }
+
+  std::string head() const { return line({kHead[0], kHead[1], kHead[2], widths_[3] > 0 ? kHead[3] : ""}); }
+  std::string row(std::size_t timeline, std::size_t rank) const { return line(rows_[timeline][rank]); }
+  std::int64_t width() const { return static_cast<std::int64_t>(head().size()); }
+
+ private:
+  using Row = std::array<std::string, 4>;
+  inline static const Row kHead = {"rank", "idle", "peak", "bytes"};
+
+  std::string line(const Row& row) const {
+    std::string text;
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      if (widths_[c] > 0) text += pad_left(row[c], widths_[c]) + "  ";
+    }
+    return text;
+  }
+
+  std::vector<std::vector<Row>> rows_;  // [timeline][rank]
+  std::array<std::size_t, 4> widths_ = {kHead[0].size(), kHead[1].size(), kHead[2].size(), 0};
+};
+
+/// The smallest of 1, 2, 5, 10, 20 ... times `unit` that is at least `least`.
+Time round_step(Time unit, double least) {
+  double step = static_cast<double>(unit);
+  while (10 * step < least) step *= 10;
+  for (const int factor : {1, 2, 5}) {
+    if (factor * step >= least) return static_cast<Time>(factor * step);
+  }
+  return static_cast<Time>(10 * step);
+}
+
+/// Times above the grid, each above the column it names.
+std::string axis(const Grid& grid, const Page& page, Time end, std::int64_t unit_ns) {
+  const double apart = kTicksApart * static_cast<double>(end) /
+                       static_cast<double>(std::max<std::int64_t>(1, grid.column(end)));
+  const Time step = round_step(grid.is_exact() ? grid.time(grid.step()) : 1, apart);
+  std::string text;
+  for (Time time = (grid.time(page.begin) + step - 1) / step * step; time < end; time += step) {
+    const std::int64_t at = grid.column(time) - page.begin;
+    const std::string label = format_time(time, unit_ns);
+    if (at + static_cast<std::int64_t>(label.size()) > page.end - page.begin) break;
+    if (at < 0 || (at > 0 && at <= static_cast<std::int64_t>(text.size()))) continue;
+    text.append(at - text.size(), ' ');
+    text += label;
+  }
+  return text;
+}
+
+/// The next page: of the ends that cut the fewest labels off, the last.
+Page next_page(const std::vector<TerminalRows>& rows, const Grid& grid, std::int64_t begin,
+               std::int64_t columns, std::int64_t room) {
+  if (columns - begin <= room) return {begin, columns};
+  const std::int64_t longest = std::max<std::int64_t>(1, room / grid.step()) * grid.step();
+  std::int64_t best = begin + longest;
+  int fewest = std::numeric_limits<int>::max();
+  for (std::int64_t end = best; end > begin + longest / 2 && fewest > 0; end -= grid.step()) {
+    int lost = 0;
+    for (const TerminalRows& one : rows) lost += one.labels_lost_at(end);
+    if (lost < fewest) best = end;
+    fewest = std::min(fewest, lost);
+  }
+  return {begin, best};
+}
+
+/// Which kinds of bars there are.
+struct Kinds {
+  std::array<bool, 4> single = {};  // [PassKind]
+  bool overlap = false;
+};
+
+Kinds kinds_of(const std::vector<Timeline>& timelines) {
+  Kinds kinds;
+  for (const Timeline& timeline : timelines) {
+    for (const RankTimeline& rank : timeline.ranks) {
+      for (const Bar& bar : rank.bars) {
+        for (const Pass& pass : bar.action.passes()) kinds.single[static_cast<std::size_t>(pass.kind)] = true;
+        kinds.overlap |= bar.action.is_overlap();
+      }
+    }
+  }
+  return kinds;
+}
+
+std::string swatch(const std::string& text, const Colour& colour, const Paint& paint) {
+  return paint ? paint.on(colour) + " " + text + " " + paint.off() : text;
+}
+
+/// What tells a rank's passes apart beside the letters.
+std::string legend_of_shades(const Placement& placement, const Paint& paint) {
+  std::string text;
+  int shade = 0;
+  for (const std::string& line : describe_directions(placement))
+    text += (paint ? swatch("F", colour_of(PassKind::kForward, std::min(shade++, 1)), paint) + " " : "") +
+            line + "\n";
+  const Shades shades(placement);
+  if (text.empty() && paint && shades.needs_stage(1)) {
+    text = swatch("F", colour_of(PassKind::kForward, 0), paint) + " a rank's first stages  " +
+           swatch("F", colour_of(PassKind::kForward, 1), paint) + " its last\n";
+  }
+  return text;
+}
+
+std::string legend(const std::vector<Timeline>& timelines, const Paint& paint) {
+  const Kinds kinds = kinds_of(timelines);
+  std::string text;
+  const auto add = [&](PassKind kind, const char* name) {
+    if (!kinds.single[static_cast<std::size_t>(kind)]) return;
+    text += swatch(std::string(1, letter(kind)), colour_of(kind, 0), paint) + " " + name + "  ";
+  };
+  add(PassKind::kForward, "forward");
+  add(PassKind::kBackward, "backward");
+  add(PassKind::kInputGradient, "input gradient");
+  add(PassKind::kWeightGradient, "weight gradient");
+  if (kinds.overlap) {
+    text += paint ? swatch("1", colour_of(PassKind::kForward, 0), paint) +
+                        swatch("+0", colour_of(PassKind::kBackward, 0), paint)
+                  : "F1+B0";
+    text += " overlapped pair  ";
+  }
+  text += paint.dim() + "." + paint.off() + " idle";
+  if (paint)
+    text += "  " + paint.on(colour_of(PassKind::kForward, 0), true) + "5" + paint.off() + " critical path";
+  text += "\n";
+  for (const Timeline& timeline : timelines) {
+    const std::string shades = legend_of_shades(timeline.placement, paint);
+    if (text.find(shades) == std::string::npos) text += shades;
+  }
+  return text;
+}
+
+Grid grid_for(const std::vector<Timeline>& timelines, const Paint& paint) {
+  std::vector<BarText> texts;
+  for (const Timeline& timeline : timelines) texts.emplace_back(timeline.placement, static_cast<bool>(paint));
+  return choose_grid(timelines, kMostColumns, [&](const Action& action) {
+    std::size_t width = 0;
+    for (const BarText& one : texts) width = std::max(width, one.of(action).size());
+    return static_cast<int>(width) + 1;
+  });
+}
+
+std::string notes(const std::vector<TerminalRows>& rows, const Grid& grid, std::int64_t unit_ns) {
+  std::int64_t not_drawn = 0;
+  std::int64_t without_label = 0;
+  for (const TerminalRows& one : rows) {
+    not_drawn += one.num_not_drawn();
+    without_label += one.num_without_label();
+  }
+  std::string text;
+  if (!grid.is_exact())
+    text += "Times are rounded; 10 columns are " + format_time(grid.time(10), unit_ns) + ".\n";
+  if (not_drawn > 0) text += std::to_string(not_drawn) + " actions shorter than a column are not drawn.\n";
+  if (without_label > 0) text += std::to_string(without_label) + " actions have no room for their number.\n";
+  return text;
+}
+
+}  // namespace
+
+std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOptions& options) {
+  const std::vector<Timeline> same = in_one_unit(timelines);
+  if (same.empty()) return "";
+  const Paint paint(options.colour);
+  const Margin margin(same);
+  const std::int64_t room = std::max<std::int64_t>(kFewestColumns, options.width - margin.width() - 2);
+  Time end = 0;
+  for (const Timeline& timeline : same) end = std::max(end, timeline.end());
+  Grid grid = grid_for(same, paint);
+  if (options.one_page && grid.column(end) > room) grid = Grid::rounded(end, room);
+  const std::int64_t columns = std::max<std::int64_t>(1, grid.column(end));
+
+  std::vector<TerminalRows> rows;
+  for (const Timeline& timeline : same) rows.emplace_back(timeline, grid, paint);
+  std::string text;
+  for (Page page; page.end < columns;) {
+    page = next_page(rows, grid, page.end, columns, room);
+    for (std::size_t t = 0; t < same.size(); ++t) {
+      if (page.begin == 0) text += paint.bold() + heading(same[t]) + paint.off() + "\n";
+      if (page.begin > 0 && same.size() > 1) text += title(same[t]) + "\n";
+      text += margin.head() + " " + axis(grid, page, end, same[t].unit_ns) + "\n";
+      for (std::size_t rank = 0; rank < same[t].ranks.size(); ++rank)
+        text += margin.row(t, rank) + "|" + rows[t].draw(rank, page) + "|\n";
+      text += "\n";
+    }
+  }
+  return text + legend(same, paint) + notes(rows, grid, same[0].unit_ns);
+}
+
+}  // namespace counterflow
