@@ -53,6 +53,13 @@ TEST(LowerCommandTest, ItsOutputReadsBackAsTheSchedule) {
   EXPECT_EQ(parse(run_command({"lower", "-"}, format(schedule)).out), schedule);
 }
 
+// Readers refuse a header that asks for more than a million cells with few actions below it.
+TEST(LowerCommandTest, LowersMoreThanAMillionCells) {
+  const CommandResult result = run_shell(
+      "counterflow generate 1f1b --ranks 33 --micro-batches 32768 | counterflow lower - | sed -n 2p");
+  EXPECT_EQ(result.out + result.err, "# name: 1f1b\n");
+}
+
 TEST(LowerCommandTest, JsonHasEveryInstruction) {
   const auto json =
       nlohmann::json::parse(run_command({"lower", "-", "--json"}, format(generate("dualpipe", {2, 4}))).out);
