@@ -21,6 +21,11 @@ inline std::string excess(std::int64_t stages, std::int64_t micro_batches, std::
     return "expected at most " + std::to_string(most) + what + " (" + std::to_string(kPerAction) +
            " for each action and " + std::to_string(kFree) + " more), found " + std::to_string(cells);
   };
+  constexpr std::int64_t kMostDirections = 1024;  // Placement::direction_of() tries them in turn
+  if (directions > kMostDirections) {
+    return "expected at most " + std::to_string(kMostDirections) + " directions, found " +
+           std::to_string(directions);
+  }
   const std::string cells = judge(stages * micro_batches, " stages x micro-batches");
   return cells.empty() ? judge(directions * ranks, " directions x ranks") : cells;
 }

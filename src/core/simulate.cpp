@@ -287,6 +287,28 @@ void check_times(const Schedule& schedule, const CostModel& costs) {
   }
 }
 
+/// The bytes of a rank: an activation, a store and a message at most for each of its passes, and its stages.
+void check_bytes(const Schedule& schedule, const CostModel& costs) {
+  double of_pass = 0;
+  double of_stage = 0;
+  for (const StageCost& stage : costs.stages) {
+    of_pass = std::max(of_pass, static_cast<double>(stage.activation_bytes) +
+                                    static_cast<double>(stage.weight_store_bytes) +
+                                    static_cast<double>(stage.output_bytes));
+    of_stage = std::max(of_stage, static_cast<double>(stage.parameter_bytes) +
+                                      static_cast<double>(stage.gradient_bytes) +
+                                      static_cast<double>(stage.optimizer_bytes));
+  }
+  std::size_t actions = 0;
+  for (const auto& list : schedule.actions) actions = std::max(actions, list.size());
+  const double passes = 2.0 * static_cast<double>(actions);
+  const double stages = 1.0 * schedule.num_stages() * schedule.placement.num_directions();
+  constexpr double kMost = 4.6e18;  // 2^62
+  if (passes * of_pass + stages * of_stage > kMost) {
+    throw InvalidConfig("costs: bytes so large that those of a rank could pass 2^62; use a larger unit");
+  }
+}
+
 }  // namespace
 
 Simulation simulate(const Schedule& schedule, const CostModel& costs) {
@@ -294,6 +316,7 @@ Simulation simulate(const Schedule& schedule, const CostModel& costs) {
   costs.check(schedule.num_stages(), schedule.num_ranks());
   check_passes(schedule);
   check_times(schedule, costs);
+  check_bytes(schedule, costs);
   return Run(schedule, costs).simulate();
 }
 

@@ -270,11 +270,18 @@ TEST(FormatTest, HoldsLargePlacementsOnlyBesideManyActions) {
 }
 
 TEST(FormatTest, HoldsManyDirectionsOnlyBesideManyActions) {
-  std::string text = "# counterflow schedule v1\n# ranks: 1025\n# stages: 1\n# micro-batches: 1025\n";
-  for (int i = 0; i < 1025; ++i) text += "# direction: micro-batches " + std::to_string(i) + " on ranks 0\n";
-  EXPECT_EQ(error_of(text + std::string(1025, '\n')),
-            "f:4:18: expected at most 1048576 directions x ranks (4 for each action and 1048576 more), found "
-            "1050625");
+  const auto text_of = [](int ranks, int directions) {
+    std::string text = "# counterflow schedule v1\n# ranks: " + std::to_string(ranks) +
+                       "\n# stages: 1\n# micro-batches: " + std::to_string(directions) + "\n";
+    for (int i = 0; i < directions; ++i)
+      text += "# direction: micro-batches " + std::to_string(i) + " on ranks 0\n";
+    return text + std::string(ranks, '\n');
+  };
+  EXPECT_EQ(error_of(text_of(1024, 1024)), "no error");
+  EXPECT_EQ(error_of(text_of(1025, 1025)), "f:4:18: expected at most 1024 directions, found 1025");
+  EXPECT_EQ(error_of(text_of(2048, 1024)),
+            "f:4:18: expected at most 1093624 directions x ranks (4 for each action and 1048576 more), found "
+            "2097152");
 }
 
 TEST(TorchCsvTest, InfersThePlacement) {

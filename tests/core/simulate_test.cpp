@@ -101,5 +101,19 @@ TEST(SimulateTest, CriticalPathIsGaplessWithoutTransferTimes) {
   EXPECT_EQ(reached, run.makespan);
 }
 
+// Found by the fuzz target of cost files.
+TEST(SimulateTest, RefusesBytesWhoseSumCouldOverflow) {
+  CostModel costs;
+  for (const auto field :
+       {&StageCost::activation_bytes, &StageCost::weight_store_bytes, &StageCost::output_bytes,
+        &StageCost::parameter_bytes, &StageCost::gradient_bytes, &StageCost::optimizer_bytes}) {
+    costs.stages[0] = {};
+    costs.stages[0].*field = std::int64_t{1} << 60;
+    EXPECT_THROW(simulate(generate("dualpipe", {4, 8}), costs), InvalidConfig);
+    costs.stages[0].*field = std::int64_t{1} << 50;
+    EXPECT_NO_THROW(simulate(generate("dualpipe", {4, 8}), costs));
+  }
+}
+
 }  // namespace
 }  // namespace counterflow
