@@ -22,11 +22,11 @@ std::string join(const Numbers& numbers) {
 
 /// The lines of a schedule's file before its actions.
 std::string header_of(const Schedule& schedule) {
-  Schedule empty = schedule;
-  for (auto& actions : empty.actions) actions.clear();
-  std::string text = format(empty);
-  const std::size_t last = text.rfind("\n#");
-  return text.substr(0, text.find('\n', last + 1) + 1);
+  std::string text = format(schedule);
+  std::size_t end = 0;
+  while (end < text.size() && text[end] == '#') end = text.find('\n', end) + 1;
+  text.resize(end);
+  return text;
 }
 
 std::set<std::int32_t> reduced_stages(const Program& program, std::size_t reduction) {

@@ -84,13 +84,13 @@ std::string critical_summary(const Simulation& run) {
   const char* joint = ": ";
   const std::size_t shown = shares.size() <= kShown + 1 ? shares.size() : kShown;
   for (std::size_t i = 0; i < shown; ++i) {
-    text += joint + shares[i].who + " " + std::to_string(shares[i].time);
+    text += joint + std::to_string(shares[i].time) + " on " + shares[i].who;
     joint = ", ";
   }
   if (shares.size() > shown) {
     Time rest = 0;
     for (std::size_t i = shown; i < shares.size(); ++i) rest += shares[i].time;
-    text += ", " + std::to_string(shares.size() - shown) + " others " + std::to_string(rest);
+    text += ", " + std::to_string(rest) + " on " + std::to_string(shares.size() - shown) + " others";
   }
   return text + "\n";
 }

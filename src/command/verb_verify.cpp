@@ -88,7 +88,7 @@ Verb verify_verb(CLI::App& app) {
       ->check(CLI::IsMember({"text", "json", "junit", "github"}))
       ->type_name("FORMAT");
   verb->footer(
-      "\nExample:\n  counterflow verify schedules/*.csv --cost f=1,i=1,w=1,fb=2 --max-bubble-ratio 0.1");
+      "\nExample:\n  counterflow verify dualpipe.csv --cost f=1,i=1,w=1,fb=2 --max-bubble-ratio 0.1");
   return {verb, [options] { return run(*options); }};
 }
 

@@ -3,93 +3,102 @@
 // Belongs to one thread. After an exception the executor must not be run again.
 #pragma once
 
-#include <map>
+#include <chrono>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "counterflow/program.h"
 #include "counterflow/runtime/pipeline.h"
-#include "weight_split.h"
+#include "visit.h"
 
 namespace counterflow::runtime {
 
 class Executor {
  public:
-  /// What every executor of a rank works with. Outlives it.
-  struct Surroundings {
+  /// What the executors of a rank work with. The references outlive them.
+  struct Setup {
     Transport& transport;
+    const PipelineOptions& options;
+    int first_rank = 0;                                 ///< of the transport's ranks: the schedule's rank 0
     const std::vector<std::int32_t>& stage_numbers;     ///< of this rank, ascending
     const std::vector<std::shared_ptr<Stage>>& stages;  ///< in that order
-    const PipelineOptions& options;
   };
 
-  /// The program of this rank for a schedule, whose lowering `program` is.
-  Executor(const Schedule& schedule, const Program& program, Surroundings surroundings);
+  /// Runs this rank's part of `program`, which is the lowered `schedule`. Both outlive the executor.
+  Executor(const Schedule& schedule, const Program& program, const Setup& setup);
 
-  void run(const Batch& batch, StepResult& result);
+  /// One step. Weights come in filled. Gradients are summed over no copies: see Gradients.
+  void run(const Batch& batch, std::int64_t step_number, StepResult& result);
 
-  /// The action at hand, as text; "before the first action" where there was none yet.
-  std::string at() const;
+  /// The action at hand, as text.
+  std::string action() const { return step_ < 0 ? "before the first action" : names_[step_]; }
 
-  /// What the action at hand waits for; from is -1 where it waits for nothing.
+  /// What the action at hand waits for.
   struct Wait {
     Pass producer;
-    int from = -1;
+    int from = 0;  ///< of the transport's ranks
+    std::chrono::steady_clock::time_point since;
   };
-  const Wait& waits_for() const { return waits_for_; }
+  const std::optional<Wait>& waits_for() const { return waits_for_; }
 
  private:
-  /// Where a posted message will be.
-  struct Posted {
-    std::int32_t from = -1;
-    std::int32_t buffer = -1;
-  };
-
-  /// One micro-batch in one stage of this rank.
+  /// One micro-batch in one stage of this rank, and what waits for it or of it.
   struct Cell {
-    Posted forward_posted;
-    Posted backward_posted;
-    Message input;                ///< from the stage before
-    Tensors output_gradients;     ///< from the stage after
-    Message output;               ///< for the stage after, until it is sent
-    Tensors input_gradients;      ///< for the stage before, until they are sent
-    std::size_t num_outputs = 0;  ///< of the stage's forward
-    StageGraph graph;
+    std::int32_t forward_buffer = -1;   ///< in which the stage's input was posted
+    std::int32_t backward_buffer = -1;  ///< the gradient of its output
+    Message input;
+    Tensors output_gradients;
+    Message output;  ///< for the stage after
+    Tensors input_gradients;
+    std::optional<Visit> visit;
   };
 
-  Cell& cell(int stage, int micro_batch);
-  bool holds(int stage, int micro_batch) const;
-  Pass producer_of(const Instruction& receive) const;
+  /// The first message of a stage's input or of its output's gradient: what others must be like.
+  struct Shapes {
+    Pass producer;
+    Tensors like;
+  };
 
-  void compute(const Action& action, const std::string& name);
+  std::size_t index(int stage, int micro_batch) const {
+    return static_cast<std::size_t>(stage) * schedule_.num_micro_batches() + micro_batch;
+  }
+  Cell& cell(int stage, int micro_batch) { return cells_[index(local_index_[stage], micro_batch)]; }
+  bool holds(int stage, int micro_batch) const { return rank_of_[index(stage, micro_batch)] == rank_; }
+
+  Pass producer_of_gradient(int stage, int micro_batch) const;
+  void post(const Instruction& instruction);
+  void send(const Instruction& instruction);
   void fetch(const Pass& pass);
   void run(const Pass& pass);
   void forward(const Pass& pass);
   void backward(const Pass& pass);
-  at::Tensor loss_of(int micro_batch, const Tensors& outputs);
-  Message receive(Posted& posted, const Pass& producer);
-  void post(const Instruction& instruction);
-  void send(const Instruction& instruction);
-  void reduce(std::size_t begin, std::size_t end);
+  Message receive(int buffer, const Pass& producer, std::optional<Shapes>& expected);
+  void check_loss(const Pass& pass, const at::Tensor& loss) const;
 
   const Schedule& schedule_;
-  const int rank_;
-  const int num_stages_;
+  const Program& program_;
+  const Setup setup_;
+  const int rank_;  ///< of the schedule
+  const int last_stage_;
   const bool training_;
-  const std::vector<Instruction> instructions_;
-  std::vector<Wiring::Channel> channels_;
-  std::vector<std::string> names_;         ///< of the rank's actions
-  std::vector<PassKind> gradient_kinds_;   ///< [stage * micro-batches + micro-batch]: B or I
-  std::vector<std::int32_t> local_index_;  ///< [stage]: of this rank's stages, or -1
-  Surroundings with_;
+  std::vector<std::string> names_;         ///< of this rank's actions
+  std::vector<std::int32_t> rank_of_;      ///< [index(stage, micro-batch)]
+  std::vector<PassKind> gradient_kind_;    ///< [index(stage, micro-batch)]: B or I
+  std::vector<std::int32_t> local_index_;  ///< [stage]: of this rank's stages
+  std::vector<char> recompute_;            ///< [stage]
 
   std::vector<Cell> cells_;
+  std::vector<std::optional<Shapes>> input_shapes_;     ///< [local stage]
+  std::vector<std::optional<Shapes>> gradient_shapes_;  ///< [local stage]
   const Batch* batch_ = nullptr;
   StepResult* result_ = nullptr;
-  std::vector<double> weights_;
+  std::int64_t step_number_ = 0;
   int step_ = -1;  ///< of the action at hand
-  Wait waits_for_;
+  std::optional<Wait> waits_for_;
 };
 
 }  // namespace counterflow::runtime

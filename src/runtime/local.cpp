@@ -65,11 +65,10 @@ class LocalTransport : public Transport {
       const Tensors& source = *static_cast<Tensors*>(brought.at(root));
       for (const auto& [rank, pointer] : brought) {
         Tensors& target = *static_cast<Tensors*>(pointer);
-        if (target.size() != source.size())
-          throw TransportError("rank " + std::to_string(root) + " broadcasts " +
-                               std::to_string(source.size()) + " tensors, rank " + std::to_string(rank) +
-                               " expects " + std::to_string(target.size()));
         if (rank == root) continue;
+        if (!alike(source, target))
+          throw TransportError("rank " + std::to_string(root) + " broadcasts " + describe(source) +
+                               "; rank " + std::to_string(rank) + " expects " + describe(target));
         for (std::size_t i = 0; i < source.size(); ++i) target[i].copy_(source[i]);
       }
     });
@@ -117,6 +116,10 @@ class LocalTransport : public Transport {
     const c10::AutoGradMode no_grad(false);
     std::vector<Tensors*> ranks;
     for (const auto& [rank, tensors] : brought) ranks.push_back(static_cast<Tensors*>(tensors));
+    for (const Tensors* tensors : ranks)
+      if (tensors->size() != ranks[0]->size())
+        throw TransportError("a sum over " + std::to_string(ranks[0]->size()) + " tensors on one rank and " +
+                             std::to_string(tensors->size()) + " on another");
     for (std::size_t i = 0; i < ranks[0]->size(); ++i) {
       at::Tensor total;
       for (const Tensors* tensors : ranks) {

@@ -20,8 +20,16 @@ class ModuleStage : public Stage {
     return module_ ? named(module_->named_buffers()) : std::vector<NamedTensor>();
   }
 
-  void train(bool on) override {
-    if (module_) module_->train(on);
+  void begin_evaluation() override {
+    if (!module_) return;
+    for (const auto& module : module_->modules()) was_training_.emplace_back(module, module->is_training());
+    module_->eval();
+  }
+
+  void end_evaluation() override {
+    // Parents come first: each sets those inside it too, which then are set to what they were.
+    for (const auto& [module, was_training] : was_training_) module->train(was_training);
+    was_training_.clear();
   }
 
  private:
@@ -35,6 +43,7 @@ class ModuleStage : public Stage {
 
   std::function<Tensors(const Tensors&)> forward_;
   std::shared_ptr<torch::nn::Module> module_;
+  std::vector<std::pair<std::shared_ptr<torch::nn::Module>, bool>> was_training_;
 };
 
 }  // namespace

@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstring>
 #include <functional>
-#include <sstream>
 #include <utility>
 
 #include "counterflow/error.h"
 #include "counterflow/program.h"
 #include "counterflow/runtime/error.h"
+#include "counterflow/runtime/random.h"
 #include "executor.h"
+#include "gradients.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -21,13 +24,12 @@ using Clock = std::chrono::steady_clock;
 
 /// One readable line: a torch error without its stack.
 std::string message_of(const std::exception& error) {
-  if (const auto* torch_error = dynamic_cast<const c10::Error*>(&error))
-    return torch_error->what_without_backtrace();
-  return error.what();
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  return torch_error ? torch_error->what_without_backtrace() : error.what();
 }
 
-/// Autograd runs on this thread while this lives. Otherwise every rank of a process that shares a GPU would
-/// wait for the GPU's one worker thread.
+/// Autograd runs on this thread while this lives. Otherwise ranks of one process that share a GPU would wait
+/// for that GPU's one worker thread.
 class BackwardOnThisThread {
  public:
   BackwardOnThisThread() : before_(c10::AutogradState::get_tls_state().get_multithreading_enabled()) {
@@ -41,19 +43,29 @@ class BackwardOnThisThread {
   bool before_;
 };
 
-/// Equal on all ranks that run the same schedule.
-std::string digest(const Schedule& schedule) {
-  std::ostringstream text;
-  text << schedule.num_ranks() << ' ' << schedule.num_stages() << ' ' << schedule.num_micro_batches() << ' ';
-  std::size_t hash = 0;
+/// "0.25 s", to milliseconds.
+std::string seconds(std::chrono::nanoseconds time) {
+  const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+  std::string text = std::to_string(milliseconds % 1000 + 1000).replace(0, 1, ".");
+  text.erase(text.find_last_not_of('0') + 1);
+  return std::to_string(milliseconds / 1000) + (text == "." ? "" : text) + " s";
+}
+
+/// The same on all ranks whose pipelines fit together.
+std::string digest(const Schedule& schedule, const PipelineOptions& options) {
+  std::size_t hash = std::hash<int>()(options.replicas);
+  const auto add = [&hash](std::size_t value) { hash = hash * 1000003 + value; };
   for (const auto& actions : schedule.actions) {
-    for (const Action& action : actions) {
-      hash = hash * 1000003 + std::hash<std::string>()(to_string(action));
-    }
-    hash = hash * 1000003 + 1;
+    add(actions.size());
+    for (const Action& action : actions) add(std::hash<std::string>()(to_string(action)));
   }
-  text << hash;
-  return text.str();
+  for (const Direction& direction : schedule.placement.directions()) {
+    add(direction.num_micro_batches);
+    for (const std::int32_t rank : direction.rank_of_stage) add(rank);
+  }
+  for (const Tie& tie : options.ties)
+    for (const Tie::Member& member : tie.members) add(std::hash<std::string>()(member.name) + member.stage);
+  return std::to_string(hash);
 }
 
 }  // namespace
@@ -61,150 +73,224 @@ std::string digest(const Schedule& schedule) {
 class Pipeline::Impl {
  public:
   Impl(Schedule schedule, Transport& transport, const StageFactory& make_stage, PipelineOptions options)
-      : schedule_(std::move(schedule)), transport_(transport), options_(std::move(options)) {
-    check_ranks();
-    const Program program = lower(schedule_);
-    forward_schedule_ = forward_only(schedule_);
-    const Program forward_program = lower(forward_schedule_);
-    connect(program, forward_program);
-    stage_numbers_ = schedule_.placement.stages_on(transport.rank());
-    for (const int stage : stage_numbers_) {
-      stages_.push_back(make_stage(stage));
-      if (!stages_.back()) throw InvalidConfig("no stage was made for stage " + std::to_string(stage));
-    }
-    equalise_copies(program);
-    const Executor::Surroundings with{transport_, stage_numbers_, stages_, options_};
-    training_ = std::make_unique<Executor>(schedule_, program, with);
-    evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program, with);
+      : schedule_(std::move(schedule)),
+        forward_schedule_(forward_only(schedule_)),
+        transport_(transport),
+        options_(std::move(options)),
+        name_("rank " + std::to_string(transport.rank())),
+        first_rank_(transport.rank() / std::max(1, schedule_.num_ranks()) * schedule_.num_ranks()) {
+    guard("setting up", [&] { set_up(make_stage); });
   }
 
   StepResult step(const Batch& batch) {
-    check(batch, true);
-    return run(*training_, batch);
+    return guard("before the first action", [&] {
+      check(batch, true);
+      gradients_->begin_step();
+      StepResult result = run(*training_, batch, num_steps_);
+      doing_ = "summing gradients";
+      gradients_->end_step();
+      ++num_steps_;
+      return result;
+    });
   }
 
   StepResult evaluate(const Batch& batch) {
-    check(batch, false);
-    for (const auto& stage : stages_) stage->train(false);
-    StepResult result = run(*evaluation_, batch);
-    for (const auto& stage : stages_) stage->train(true);
-    return result;
+    return guard("before the first action", [&] {
+      check(batch, false);
+      for (const auto& stage : stages_) stage->begin_evaluation();
+      StepResult result = run(*evaluation_, batch, num_steps_);
+      for (const auto& stage : stages_) stage->end_evaluation();
+      return result;
+    });
   }
 
-  const std::vector<std::int32_t>& stages() const { return stage_numbers_; }
+  double total_loss(const StepResult& result) {
+    double mine = 0;
+    for (std::size_t m = 0; m < result.losses.size(); ++m)
+      if (result.losses[m].defined()) mine += result.weights[m] * result.losses[m].item().toDouble();
+    return sum_over_ranks("adding up losses", mine);
+  }
 
-  std::vector<NamedTensor> named_parameters() const {
-    std::vector<NamedTensor> all;
-    for (std::size_t i = 0; i < stages_.size(); ++i)
-      for (NamedTensor& parameter : stages_[i]->parameters())
-        all.push_back(
-            {std::to_string(stage_numbers_[i]) + "." + parameter.name, std::move(parameter.tensor)});
+  double clip_gradient_norm(double max_norm) {
+    const double norm = std::sqrt(sum_over_ranks("adding up gradient norms", gradients_->squared_norm()));
+    const double scale = max_norm / (norm + 1e-6);  // as torch's clip_grad_norm_
+    if (scale < 1)
+      for (const at::Tensor& parameter : parameters())
+        if (parameter.grad().defined()) parameter.mutable_grad().mul_(scale);
+    return norm;
+  }
+
+  std::vector<at::Tensor> parameters() const {
+    std::vector<at::Tensor> all;
+    for (const auto& stage : stages_) {
+      for (NamedTensor& parameter : stage->parameters()) {
+        const auto same = [&](const at::Tensor& tensor) { return tensor.is_same(parameter.tensor); };
+        if (std::none_of(all.begin(), all.end(), same)) all.push_back(std::move(parameter.tensor));
+      }
+    }
     return all;
   }
 
   bool holds(int stage, int micro_batch) const {
-    return schedule_.placement.rank_of(stage, micro_batch) == transport_.rank();
+    return first_rank_ + schedule_.placement.rank_of(stage, micro_batch) == transport_.rank();
   }
 
-  const Schedule& schedule() const { return schedule_; }
+  const Schedule schedule_;
+  const Schedule forward_schedule_;
+  Transport& transport_;
+  const PipelineOptions options_;
+  const std::string name_;  ///< "rank 2"
+  const int first_rank_;    ///< of this replica
+  std::vector<std::int32_t> stage_numbers_;
+  std::vector<std::shared_ptr<Stage>> stages_;
+  std::int64_t num_steps_ = 0;
 
  private:
+  /// Runs what may fail on any rank. Whatever is thrown here ends the other ranks' waits, and comes out as
+  /// one line that says where this rank was.
+  template <class Function>
+  auto guard(const char* doing, Function function) -> decltype(function()) {
+    const BackwardOnThisThread backward_on_this_thread;
+    doing_ = doing;
+    running_ = nullptr;
+    try {
+      return function();
+    } catch (const PeerFailed& error) {
+      throw StepFailed(name_ + ": " + where(error.rank()) + error.reason());
+    } catch (const std::exception& error) {
+      const std::string text = where() + message_of(error);
+      transport_.abort(text);
+      if (!running_ && dynamic_cast<const InvalidConfig*>(&error)) throw InvalidConfig(name_ + ": " + text);
+      throw StepFailed(name_ + ": " + text);
+    }
+  }
+
+  /// What this rank was doing: "2F3: waited 10 s for 1F3 from rank 1, which ended: ", if rank 1 is the one
+  /// that failed.
+  std::string where(int failed_rank = -1) const {
+    std::string text = running_ ? running_->action() : doing_;
+    if (!text.empty()) text += ": ";
+    const std::string failed = "rank " + std::to_string(failed_rank);
+    if (!running_ || !running_->waits_for()) return text + (failed_rank < 0 ? "" : failed + " ended: ");
+    const Executor::Wait& wait = *running_->waits_for();
+    text += "waited " + seconds(Clock::now() - wait.since) + " for " + to_string(wait.producer) +
+            " from rank " + std::to_string(wait.from);
+    if (failed_rank < 0) return text + ": ";
+    return text + (failed_rank == wait.from ? ", which" : ", when " + failed) + " ended: ";
+  }
+
+  void set_up(const StageFactory& make_stage) {
+    check_ranks();
+    program_ = lower(schedule_);
+    forward_program_ = lower(forward_schedule_);
+    connect();
+    stage_numbers_ = schedule_.placement.stages_on(transport_.rank() - first_rank_);
+    for (const int number : stage_numbers_) {
+      const RandomScope random(random_seed(options_.seed, -1, number, 0));
+      stages_.push_back(make_stage(number));
+      if (!stages_.back()) throw InvalidConfig("nothing was made for stage " + std::to_string(number));
+    }
+    gradients_ =
+        std::make_unique<Gradients>(schedule_.placement, options_, transport_, stage_numbers_, stages_);
+    gradients_->equalise();
+    const Executor::Setup setup{transport_, options_, first_rank_, stage_numbers_, stages_};
+    training_ = std::make_unique<Executor>(schedule_, program_, setup);
+    evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
+  }
+
   void check_ranks() const {
-    if (transport_.num_ranks() != schedule_.num_ranks())
-      throw InvalidConfig("the schedule " + schedule_.name + " is for " +
-                          std::to_string(schedule_.num_ranks()) + " ranks; there are " +
-                          std::to_string(transport_.num_ranks()));
-    const std::vector<std::string> digests = transport_.all_gather(digest(schedule_));
+    const int expected = schedule_.num_ranks() * options_.replicas;
+    if (transport_.num_ranks() != expected || expected == 0)
+      throw InvalidConfig(
+          "the schedule " + schedule_.name + " is for " + std::to_string(schedule_.num_ranks()) + " ranks" +
+          (options_.replicas == 1 ? "" : ", " + std::to_string(options_.replicas) + " times") +
+          "; there are " + std::to_string(transport_.num_ranks()));
+    if (schedule_.passes != Passes::kTraining)
+      throw InvalidConfig("the schedule " + schedule_.name + " has forwards only: a pipeline trains");
+    for (const int stage : options_.recompute)
+      if (stage < 0 || stage >= schedule_.num_stages())
+        throw InvalidConfig("stage " + std::to_string(stage) + " is to be recomputed; there are " +
+                            std::to_string(schedule_.num_stages()));
+    const std::vector<std::string> digests = transport_.all_gather(digest(schedule_, options_));
     for (std::size_t rank = 0; rank < digests.size(); ++rank)
       if (digests[rank] != digests[transport_.rank()])
-        throw InvalidConfig("rank " + std::to_string(rank) + " runs another schedule than rank " +
+        throw InvalidConfig("rank " + std::to_string(rank) +
+                            " has another schedule, or other replicas or ties, than rank " +
                             std::to_string(transport_.rank()));
   }
 
-  void connect(const Program& program, const Program& forward_program) {
+  void connect() {
     Wiring wiring;
     wiring.timeout = options_.timeout;
-    for (const Channel& channel : program.channels) {
-      int buffers = channel.receive_buffers;
-      for (const Channel& other : forward_program.channels)
-        if (other.from == channel.from && other.to == channel.to)
-          buffers = std::max(buffers, other.receive_buffers);
-      wiring.channels.push_back({channel.from, channel.to, buffers});
+    for (int replica = 0; replica < options_.replicas; ++replica) {
+      const int first = replica * schedule_.num_ranks();
+      for (const Channel& channel : program_.channels) {
+        int buffers = channel.receive_buffers;
+        for (const Channel& other : forward_program_.channels)
+          if (other.from == channel.from && other.to == channel.to)
+            buffers = std::max(buffers, other.receive_buffers);
+        wiring.channels.push_back({first + channel.from, first + channel.to, buffers});
+      }
     }
-    for (const Reduction& reduction : program.reductions) wiring.groups.push_back(reduction.ranks);
+    wiring.groups = Gradients::groups(schedule_.placement, options_);
     transport_.connect(wiring);
   }
 
-  /// Copies of a stage start as the one on its first rank.
-  void equalise_copies(const Program& program) {
-    std::vector<Tensors> of_group(program.reductions.size());
-    for (const Instruction& instruction : program.ranks[transport_.rank()]) {
-      if (instruction.op != Op::kReduceGradients) continue;
-      const auto index = std::find(stage_numbers_.begin(), stage_numbers_.end(), instruction.stage);
-      const Stage& stage = *stages_[index - stage_numbers_.begin()];
-      for (const NamedTensor& tensor : stage.parameters())
-        of_group[instruction.channel].push_back(tensor.tensor.detach());
-      for (const NamedTensor& tensor : stage.buffers())
-        of_group[instruction.channel].push_back(tensor.tensor);
-    }
-    for (std::size_t group = 0; group < of_group.size(); ++group) {
-      const std::vector<std::int32_t>& ranks = program.reductions[group].ranks;
-      if (std::find(ranks.begin(), ranks.end(), transport_.rank()) != ranks.end())
-        transport_.broadcast(static_cast<int>(group), ranks.front(), of_group[group]);
-    }
-  }
-
   void check(const Batch& batch, bool training) const {
-    const std::size_t num_micro_batches = schedule_.num_micro_batches();
-    const std::string rank = "rank " + std::to_string(transport_.rank());
-    if (!batch.weights.empty() && batch.weights.size() != num_micro_batches)
-      throw InvalidConfig(rank + ": " + std::to_string(batch.weights.size()) + " weights for " +
+    const int num_micro_batches = schedule_.num_micro_batches();
+    if (!batch.weights.empty() && static_cast<int>(batch.weights.size()) != num_micro_batches)
+      throw InvalidConfig(std::to_string(batch.weights.size()) + " weights for " +
                           std::to_string(num_micro_batches) + " micro-batches");
-    for (int m = 0; m < schedule_.num_micro_batches(); ++m) {
-      const std::size_t index = m;
+    if (batch.inputs.size() > static_cast<std::size_t>(num_micro_batches))
+      throw InvalidConfig("inputs of " + std::to_string(batch.inputs.size()) +
+                          " micro-batches; the schedule has " + std::to_string(num_micro_batches));
+    for (int m = 0; m < num_micro_batches; ++m) {
+      const auto index = static_cast<std::size_t>(m);
       if (holds(0, m) && (index >= batch.inputs.size() || batch.inputs[index].empty()))
-        throw InvalidConfig(rank + " feeds micro-batch " + std::to_string(m) + ", whose inputs are missing");
-      if (training && holds(schedule_.num_stages() - 1, m) && !batch.targets.empty() &&
-          index >= batch.targets.size())
-        throw InvalidConfig(rank + " computes the loss of micro-batch " + std::to_string(m) +
-                            ", whose targets are missing");
+        throw InvalidConfig("the inputs of micro-batch " + std::to_string(m) +
+                            " are missing, which go in at this rank");
     }
+    if (training && !options_.loss && holds_last_stage())
+      throw InvalidConfig("PipelineOptions::loss is missing on a rank that holds the last stage");
   }
 
-  StepResult run(Executor& executor, const Batch& batch) {
-    const BackwardOnThisThread backward_on_this_thread;
-    const std::string rank = "rank " + std::to_string(transport_.rank());
-    const Clock::time_point start = Clock::now();
+  bool holds_last_stage() const {
+    return !stage_numbers_.empty() && stage_numbers_.back() == schedule_.num_stages() - 1;
+  }
+
+  StepResult run(Executor& executor, const Batch& batch, std::int64_t step_number) {
     StepResult result;
-    try {
-      executor.run(batch, result);
-    } catch (const PeerFailed& error) {
-      throw StepFailed(rank + ": at " + executor.at() + ": " + waited(executor) + ended(executor, error));
-    } catch (const std::exception& error) {
-      const std::string text = rank + ": at " + executor.at() + ": " + waited(executor) + message_of(error);
-      transport_.abort(text);
-      throw StepFailed(text);
-    }
-    static_cast<void>(start);
+    result.weights = batch.weights;
+    if (result.weights.empty())
+      result.weights.assign(schedule_.num_micro_batches(),
+                            1.0 / (static_cast<double>(schedule_.num_micro_batches()) * options_.replicas));
+    running_ = &executor;
+    executor.run(batch, step_number, result);
+    running_ = nullptr;
     return result;
   }
 
-  static std::string waited(const Executor& executor) {
-    const Executor::Wait& wait = executor.waits_for();
-    if (wait.from < 0) return {};
-    return "waited for " + to_string(wait.producer) + " from rank " + std::to_string(wait.from) + ": ";
+  double sum_over_ranks(const char* doing, double mine) {
+    return guard(doing, [&] {
+      char bytes[sizeof mine];
+      std::memcpy(bytes, &mine, sizeof mine);
+      double sum = 0;
+      for (const std::string& from_rank : transport_.all_gather({bytes, sizeof mine})) {
+        double theirs = 0;
+        std::memcpy(&theirs, from_rank.data(), std::min(from_rank.size(), sizeof theirs));
+        sum += theirs;
+      }
+      return sum;
+    });
   }
 
-  static std::string ended(const Executor&, const PeerFailed& error) { return error.what(); }
-
-  Schedule schedule_;
-  Schedule forward_schedule_;
-  Transport& transport_;
-  PipelineOptions options_;
-  std::vector<std::int32_t> stage_numbers_;
-  std::vector<std::shared_ptr<Stage>> stages_;
+  Program program_;
+  Program forward_program_;
+  std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> evaluation_;
+  const Executor* running_ = nullptr;
+  std::string doing_;
 };
 
 Pipeline::Pipeline(Schedule schedule, Transport& transport, const StageFactory& make_stage,
@@ -217,22 +303,46 @@ StepResult Pipeline::step(const Batch& batch) {
   return impl_->step(batch);
 }
 
+StepResult Pipeline::step(const Tensors& inputs, const Tensors& targets) {
+  return impl_->step(deal_to_replica(inputs, targets));
+}
+
 StepResult Pipeline::evaluate(const Batch& batch) {
   return impl_->evaluate(batch);
 }
 
-const std::vector<std::int32_t>& Pipeline::stages() const {
-  return impl_->stages();
+StepResult Pipeline::evaluate(const Tensors& inputs, const Tensors& targets) {
+  return impl_->evaluate(deal_to_replica(inputs, targets));
 }
 
-std::vector<NamedTensor> Pipeline::named_parameters() const {
-  return impl_->named_parameters();
+Batch Pipeline::deal_to_replica(const Tensors& inputs, const Tensors& targets) const {
+  Batch batch = deal(inputs, targets, impl_->schedule_.num_micro_batches());
+  for (double& weight : batch.weights) weight /= impl_->options_.replicas;
+  return batch;
+}
+
+double Pipeline::total_loss(const StepResult& result) {
+  return impl_->total_loss(result);
+}
+
+double Pipeline::clip_gradient_norm(double max_norm) {
+  return impl_->clip_gradient_norm(max_norm);
+}
+
+const std::vector<std::int32_t>& Pipeline::stages() const {
+  return impl_->stage_numbers_;
+}
+
+Stage& Pipeline::stage(int number) const {
+  const std::vector<std::int32_t>& numbers = impl_->stage_numbers_;
+  const auto found = std::find(numbers.begin(), numbers.end(), number);
+  if (found == numbers.end())
+    throw InvalidConfig("stage " + std::to_string(number) + " is not on " + impl_->name_);
+  return *impl_->stages_[found - numbers.begin()];
 }
 
 std::vector<at::Tensor> Pipeline::parameters() const {
-  std::vector<at::Tensor> all;
-  for (NamedTensor& parameter : impl_->named_parameters()) all.push_back(std::move(parameter.tensor));
-  return all;
+  return impl_->parameters();
 }
 
 bool Pipeline::takes_input(int micro_batch) const {
@@ -240,7 +350,19 @@ bool Pipeline::takes_input(int micro_batch) const {
 }
 
 bool Pipeline::takes_target(int micro_batch) const {
-  return impl_->holds(impl_->schedule().num_stages() - 1, micro_batch);
+  return impl_->holds(impl_->schedule_.num_stages() - 1, micro_batch);
+}
+
+const Schedule& Pipeline::schedule() const {
+  return impl_->schedule_;
+}
+
+std::int64_t Pipeline::num_steps() const {
+  return impl_->num_steps_;
+}
+
+void Pipeline::set_num_steps(std::int64_t steps) {
+  impl_->num_steps_ = steps;
 }
 
 }  // namespace counterflow::runtime

@@ -139,8 +139,6 @@ StageGraph::StageGraph(const Tensors& inputs, const Tensors& outputs) : inputs_(
   }
 }
 
-StageGraph::StageGraph(StageGraph&&) noexcept = default;
-StageGraph& StageGraph::operator=(StageGraph&&) noexcept = default;
 StageGraph::~StageGraph() = default;
 
 std::vector<StageGraph::Root> StageGraph::roots(const Tensors& output_gradients) const {

@@ -14,33 +14,23 @@
 #include <memory>
 #include <vector>
 
-#include "counterflow/runtime/tensors.h"
+#include "counterflow/runtime/stage.h"
 
 namespace counterflow::runtime {
 
-/// The graph of one forward pass of one micro-batch. Run backward() once, or input_gradients() once and then
-/// weight_gradients() once. Parameters' gradients accumulate as torch's backward does it.
-class StageGraph {
+/// The autograd graph of one forward pass of one micro-batch. The gradients given to input_gradients() must
+/// not be changed before weight_gradients() has run.
+class StageGraph : public StageBackward {
  public:
-  StageGraph() = default;
-
   /// From the inputs, leaves of the graph (those that need no gradient may be among them or undefined), to
   /// the outputs. Holds the graph, not the outputs.
   StageGraph(const Tensors& inputs, const Tensors& outputs);
 
-  StageGraph(StageGraph&&) noexcept;
-  StageGraph& operator=(StageGraph&&) noexcept;
-  ~StageGraph();
+  ~StageGraph() override;
 
-  /// B: from the gradients of the outputs (undefined where there is none) to those of the inputs, in the
-  /// order of the inputs, undefined where there is none. Frees the graph.
-  Tensors backward(const Tensors& output_gradients);
-
-  /// I: the same, without parameters' gradients.
-  Tensors input_gradients(const Tensors& output_gradients);
-
-  /// W: the rest. Frees the graph. The gradients given to input_gradients() must not have been changed.
-  void weight_gradients();
+  Tensors backward(const Tensors& output_gradients) override;
+  Tensors input_gradients(const Tensors& output_gradients) override;
+  void weight_gradients() override;
 
  private:
   struct Root {

@@ -52,10 +52,8 @@ TEST(PipelineTest, DualPipeTrainsAsAPlainLoop) {
   const Schedule schedule = generate("dualpipe", {kRanks, kMicroBatches});
   run_local(kRanks, [&](Transport& transport) {
     Pipeline pipeline(schedule, transport, [](int stage) { return make_stage(make_block(stage)); },
-                      {.loss = [](const Tensors& outputs, const Tensors& targets) {
-                        return mean_square(outputs[0], targets[0]);
-                      }});
-    const StepResult result = pipeline.step(deal({x}, {y}, kMicroBatches));
+                      {.loss = mean_square});
+    const StepResult result = pipeline.step({x}, {y});
     for (int m = 0; m < kMicroBatches; ++m) {
       EXPECT_EQ(result.losses[m].defined(), pipeline.takes_target(m));
       if (result.losses[m].defined()) {

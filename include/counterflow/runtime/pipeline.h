@@ -1,12 +1,18 @@
 // Trains a model that is cut into stages, along any schedule.
 //
-// Every rank makes a Pipeline of the same schedule and of its own end of a transport, and calls step() and
-// evaluate() as often and in the same order as the other ranks. A Pipeline is used by one thread.
+// Every rank makes a Pipeline of the same schedule and of its own end of a transport, and then makes the same
+// calls in the same order as the other ranks. A Pipeline is used by one thread. Optimizers, learning rates
+// and the like are the program's: a Pipeline only computes gradients, as a loss.backward() over the whole
+// batch and the whole model would.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "counterflow/runtime/stage.h"
@@ -18,12 +24,66 @@ namespace counterflow::runtime {
 /// Makes a stage. Called on each rank for the stages that the rank holds, each once, ascending.
 using StageFactory = std::function<std::shared_ptr<Stage>(int stage)>;
 
-/// The loss of a micro-batch, a scalar, from the last stage's outputs and the micro-batch's targets.
-using Loss = std::function<at::Tensor(const Tensors& outputs, const Tensors& targets)>;
+/// The loss of a micro-batch: a number, from the last stage's outputs and the micro-batch's targets. Made of
+/// anything callable with two tensors (the first of each) or with two vectors of tensors.
+class Loss : public std::function<at::Tensor(const Tensors& outputs, const Tensors& targets)> {
+ public:
+  Loss() = default;
+
+  template <class Function>
+  requires(!std::is_same_v<std::remove_cvref_t<Function>, Loss>)
+      Loss(Function f)  // NOLINT(google-explicit-constructor)
+      : std::function<at::Tensor(const Tensors&, const Tensors&)>(adapt(std::move(f))) {}
+
+ private:
+  template <class Function>
+  static auto adapt(Function f) {
+    if constexpr (std::is_invocable_v<Function&, const at::Tensor&, const at::Tensor&>)
+      return [f = std::move(f)](const Tensors& outputs, const Tensors& targets) mutable {
+        return f(outputs.at(0), targets.at(0));
+      };
+    else
+      return f;
+  }
+};
+
+/// A parameter that several stages have in common, such as an embedding that the last stage multiplies with.
+struct Tie {
+  struct Member {
+    int stage = 0;
+    std::string name;  ///< of the parameter within its stage
+  };
+  std::vector<Member> members;
+};
 
 struct PipelineOptions {
   /// Called on the ranks that hold the last stage.
-  Loss loss;
+  Loss loss{};
+
+  /// Stages whose activations are not kept: their forward runs again when backward comes.
+  std::vector<int> recompute{};
+
+  /// Parameters that are one: they start as the first member, and each gets the sum of all members'
+  /// gradients.
+  std::vector<Tie> ties{};
+
+  /// Data parallelism: as many pipelines side by side, over as many times more ranks. Pipeline i is ranks
+  /// i × P … i × P + P − 1, each with its own batch; gradients are summed over all.
+  int replicas = 1;
+
+  /// Of the random numbers that stages draw, with the number of the step, the stage and the micro-batch
+  /// (random.h). With replicas, the micro-batch counts through all of them.
+  std::uint64_t seed = 0;
+
+  /// Whether micro-batches of one step may differ in shapes and types. Where they may not, one that does is
+  /// an error.
+  bool varying_shapes = false;
+
+  /// Whether a loss that is infinite or not a number ends the step.
+  bool check_losses = false;
+
+  /// Whether step() returns the last stage's outputs.
+  bool keep_outputs = false;
 
   /// How long a rank waits for another before it gives up.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);
@@ -31,52 +91,81 @@ struct PipelineOptions {
 
 /// What a step works on, by micro-batch. A rank may leave out what it does not need: only the ranks that hold
 /// the first stage need inputs, only those that hold the last one targets. In a bidirectional schedule both
-/// ends hold both: the first half of the micro-batches goes in at rank 0 and comes out at the last rank, the
-/// second half the other way (Pipeline::takes_input(), takes_target()).
+/// ends hold both: the first half of the micro-batches goes in at the first rank and comes out at the last,
+/// the second half the other way (Pipeline::takes_input(), takes_target()).
 struct Batch {
   std::vector<Tensors> inputs;
   std::vector<Tensors> targets;
 
-  /// What each micro-batch's loss counts in the step's loss; by default 1 / micro-batches each.
+  /// What each micro-batch's loss counts in the sum that is differentiated; by default each 1 /
+  /// (micro-batches × replicas), which makes that sum the mean.
   std::vector<double> weights;
 };
 
 /// Cuts tensors along their first dimension into micro-batches as equal as can be, weighted by their sizes,
-/// so that the sum of weighted mean losses is the mean loss of the whole.
+/// so that the weighted sum of mean losses is the mean loss of the whole. For one pipeline: with replicas
+/// divide the weights by their number. Throws InvalidConfig where there is less than one row for each.
 Batch deal(const Tensors& inputs, const Tensors& targets, int num_micro_batches);
 
 struct StepResult {
   std::vector<at::Tensor> losses;  ///< of the micro-batches whose last stage is here; others undefined
-  std::vector<Tensors> outputs;    ///< evaluate() only: likewise
+  std::vector<Tensors> outputs;    ///< of the same, by evaluate() and where keep_outputs is set
+  std::vector<double> weights;     ///< of all micro-batches
 };
 
 class Pipeline {
  public:
-  /// Collective. Throws InvalidConfig where the schedule and the ranks do not fit, or the schedule is wrong.
+  /// Collective: all ranks of the transport. Throws InvalidConfig where the schedule is wrong, or differs
+  /// between ranks, or does not fit their number, and StepFailed where another rank fails.
+  /// `transport` outlives the pipeline. Copies of a stage start equal, buffers included: as on the first of
+  /// their ranks. Later, buffers that a forward writes (batch norm's averages) are each copy's own.
   Pipeline(Schedule schedule, Transport& transport, const StageFactory& make_stage, PipelineOptions options);
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
 
-  /// All forwards and backwards of one batch; adds to the parameters' gradients those of
-  /// Σ weight × loss, over all micro-batches and both copies of a stage. Throws StepFailed.
+  /// All forwards and backwards of one batch. Adds the gradients of Σ weight × loss over all micro-batches to
+  /// those that the parameters have: several steps accumulate. All copies of a parameter get the same.
+  /// Throws StepFailed, on all ranks; the pipeline is of no use after that, except to be destroyed.
   StepResult step(const Batch& batch);
 
-  /// The forwards only, without gradients, in evaluation mode. Targets, and a loss, may be left out.
-  StepResult evaluate(const Batch& batch);
+  /// The same of a whole batch, cut by deal().
+  StepResult step(const Tensors& inputs, const Tensors& targets);
 
-  /// The stages of this rank.
+  /// The forwards only, without gradients, in evaluation mode. Targets may be left out: then there is no
+  /// loss.
+  StepResult evaluate(const Batch& batch);
+  StepResult evaluate(const Tensors& inputs, const Tensors& targets = {});
+
+  /// Collective: Σ weight × loss over all micro-batches, on all ranks.
+  double total_loss(const StepResult& result);
+
+  /// Collective: scales all gradients so that their norm, over the whole model, is at most `max_norm`.
+  /// Returns the norm before. Counts every parameter once, whoever has copies of it.
+  double clip_gradient_norm(double max_norm);
+
+  /// The stages of this rank, ascending.
   const std::vector<std::int32_t>& stages() const;
 
-  /// What an optimizer of this rank updates.
-  std::vector<at::Tensor> parameters() const;
-  std::vector<NamedTensor> named_parameters() const;  ///< "3.weight" of stage 3
+  /// One of them. Throws InvalidConfig for a stage that is not here.
+  Stage& stage(int number) const;
 
+  /// What an optimizer of this rank updates: each tensor once.
+  std::vector<at::Tensor> parameters() const;
+
+  /// Whether this rank's batch needs a micro-batch's inputs, its targets.
   bool takes_input(int micro_batch) const;
   bool takes_target(int micro_batch) const;
 
+  const Schedule& schedule() const;
+
+  /// Steps taken, which random numbers depend on. A run that goes on from a checkpoint sets it.
+  std::int64_t num_steps() const;
+  void set_num_steps(std::int64_t steps);
+
  private:
   class Impl;
+  Batch deal_to_replica(const Tensors& inputs, const Tensors& targets) const;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -14,21 +14,45 @@ struct NamedTensor {
   at::Tensor tensor;
 };
 
+/// The backward pass of one micro-batch through one stage. The runtime calls backward() once, or
+/// input_gradients() once and later weight_gradients() once. Gradients of parameters are added to theirs.
+class StageBackward {
+ public:
+  virtual ~StageBackward() = default;
+
+  /// B: from the gradients of the outputs to those of the inputs, undefined where there is none.
+  virtual Tensors backward(const Tensors& output_gradients) = 0;
+
+  /// I: the same, but no parameter's gradient is computed.
+  virtual Tensors input_gradients(const Tensors& output_gradients) = 0;
+
+  /// W: what I left out, and nothing twice.
+  virtual void weight_gradients() = 0;
+};
+
 /// Tensors in, tensors out, and parameters of its own. make_stage() (module.h) makes one of any torch module.
 /// Used by one thread.
 class Stage {
  public:
   virtual ~Stage() = default;
 
-  /// Under autograd, as any module's forward. What it reads beside its inputs and parameters must not depend
-  /// on the order in which micro-batches come.
+  /// As any module's forward; under autograd when training. What it computes must not depend on the order in
+  /// which micro-batches come.
   virtual Tensors forward(const Tensors& inputs) = 0;
+
+  /// For a stage that has a backward of its own: the outputs, detached, and what runs backward. By default
+  /// nothing: autograd differentiates forward(), and the runtime splits that into I and W.
+  virtual std::unique_ptr<StageBackward> forward_with_backward(const Tensors& inputs, Tensors& outputs) {
+    static_cast<void>(inputs), static_cast<void>(outputs);
+    return nullptr;
+  }
 
   virtual std::vector<NamedTensor> parameters() const { return {}; }
   virtual std::vector<NamedTensor> buffers() const { return {}; }
 
-  /// Training or evaluation mode (dropout, batch norm).
-  virtual void train(bool) {}
+  /// Around an evaluation: from training mode (dropout, batch norm) to evaluation mode and back to what was.
+  virtual void begin_evaluation() {}
+  virtual void end_evaluation() {}
 };
 
 }  // namespace counterflow::runtime

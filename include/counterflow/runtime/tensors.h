@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
+#include <string>
 #include <vector>
 
 namespace counterflow::runtime {
@@ -11,5 +11,14 @@ namespace counterflow::runtime {
 /// What travels between stages. A tensor may be undefined: an output that is absent, a gradient that nobody
 /// computed.
 using Tensors = std::vector<at::Tensor>;
+
+/// "Float[2, 8]", or "none" for an undefined one.
+std::string describe(const at::Tensor& tensor);
+
+/// "Float[2, 8], Long[2]".
+std::string describe(const Tensors& tensors);
+
+/// Whether both have the same types and shapes.
+bool alike(const Tensors& a, const Tensors& b);
 
 }  // namespace counterflow::runtime

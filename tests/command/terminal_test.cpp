@@ -1,0 +1,138 @@
+// What the command shows on a terminal alone: colour and progress.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+
+#include "counterflow/format.h"
+#include "counterflow/generate.h"
+#include "run_command.h"
+
+namespace counterflow::testing {
+namespace {
+
+/// The two ends of a terminal of its own.
+class Terminal {
+ public:
+  Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY)) {
+    if (master_ < 0 || grantpt(master_) != 0 || unlockpt(master_) != 0) return;
+    slave_ = open(ptsname(master_), O_RDWR | O_NOCTTY);
+  }
+  ~Terminal() {
+    close(master_);
+    hang_up();
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+
+  int slave() const { return slave_; }
+
+  /// Closes this process's copy of the program's end, so that read_all() sees the program's last byte.
+  void hang_up() {
+    if (slave_ >= 0) close(slave_);
+    slave_ = -1;
+  }
+
+  std::string read_all() const {
+    std::string text;
+    char buffer[4096];
+    for (ssize_t count = 0; (count = read(master_, buffer, sizeof buffer)) > 0;)
+      text.append(buffer, static_cast<std::size_t>(count));
+    return text;
+  }
+
+ private:
+  int master_;
+  int slave_ = -1;
+};
+
+/// Starts the program with a terminal in place of standard output or error, and standard input as given.
+pid_t start(const std::vector<std::string>& arguments, int terminal, int replaced, int input, bool no_color) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  dup2(input, STDIN_FILENO);
+  const int nowhere = open("/dev/null", O_WRONLY);
+  dup2(nowhere, replaced == STDOUT_FILENO ? STDERR_FILENO : STDOUT_FILENO);
+  dup2(terminal, replaced);
+  setenv("TERM", "xterm", 1);
+  unsetenv("NO_COLOR");
+  if (no_color) setenv("NO_COLOR", "1", 1);
+  std::vector<char*> argv = {const_cast<char*>("counterflow")};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(COUNTERFLOW_COMMAND, argv.data());
+  _exit(127);
+}
+
+std::string run_on_terminal(const std::vector<std::string>& arguments, bool no_color) {
+  Terminal terminal;
+  const int input = open("/dev/null", O_RDONLY);
+  const pid_t child = start(arguments, terminal.slave(), STDOUT_FILENO, input, no_color);
+  close(input);
+  terminal.hang_up();
+  std::string text = terminal.read_all();
+  int status = 0;
+  waitpid(child, &status, 0);
+  return text;
+}
+
+TEST(TerminalTest, ColourIsForTerminalsAlone) {
+  EXPECT_NE(run_on_terminal({"list"}, false).find("\033[1mdualpipe\033[0m"), std::string::npos);
+  EXPECT_EQ(run_command({"list"}).out.find('\033'), std::string::npos);
+}
+
+TEST(TerminalTest, NoColorIsRespected) {
+  const std::string text = run_on_terminal({"list"}, true);
+  EXPECT_NE(text.find("dualpipe"), std::string::npos);
+  EXPECT_EQ(text.find('\033'), std::string::npos);
+}
+
+TEST(TerminalTest, AVerdictIsColoured) {
+  const TemporaryFolder folder;
+  const std::string good = folder.write("good.csv", format(generate("1f1b", {2, 4})));
+  const std::string broken = folder.write("broken.csv", "0F0\n");
+  const std::string text = run_on_terminal({"verify", good, broken}, false);
+  EXPECT_NE(text.find("good.csv: \033[32mok\033[0m: "), std::string::npos) << text;
+  EXPECT_NE(text.find("broken.csv: \033[31m1 error\033[0m: "), std::string::npos) << text;
+}
+
+/// What standard error shows while `simulate -` gets its input only after a time.
+std::string progress_of_a_run_that_waits(std::chrono::milliseconds time) {
+  Terminal terminal;
+  int input[2];
+  if (pipe2(input, O_CLOEXEC) != 0) return "no pipe";
+  const pid_t child = start({"simulate", "-"}, terminal.slave(), STDERR_FILENO, input[0], false);
+  close(input[0]);
+  terminal.hang_up();
+  std::thread writer([&] {
+    std::this_thread::sleep_for(time);
+    const std::string schedule = format(generate("1f1b", {2, 4}));
+    EXPECT_EQ(write(input[1], schedule.data(), schedule.size()), static_cast<ssize_t>(schedule.size()));
+    close(input[1]);
+  });
+  std::string text = terminal.read_all();
+  writer.join();
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  return text;
+}
+
+TEST(TerminalTest, ARunOfMoreThanASecondShowsProgressAndCleansUp) {
+  const std::string text = progress_of_a_run_that_waits(std::chrono::milliseconds(1500));
+  EXPECT_NE(text.find("simulating - ["), std::string::npos) << text;
+  EXPECT_TRUE(text.ends_with("\r\033[K")) << text;
+}
+
+TEST(TerminalTest, AShortRunShowsNone) {
+  EXPECT_EQ(progress_of_a_run_that_waits(std::chrono::milliseconds(0)), "");
+}
+
+}  // namespace
+}  // namespace counterflow::testing
