@@ -7,7 +7,6 @@
 #include <iostream>
 #include <map>
 #include <random>
-#include <regex>
 #include <set>
 
 #include "brute_force_model.h"
@@ -37,22 +36,26 @@ std::string text_of(const Verdict& verdict) {
 
 std::string text_of(const BruteForceModel& model) {
   std::string text;
-  for (const auto& [rule, what] : model.broken_rules()) text += "  " + rule + ": " + what + "\n";
+  for (const auto& [rule, what] : model.broken_rules())
+    text.append("  ").append(rule).append(": ").append(what).append("\n");
   return text + (model.runs_to_end() ? "  runs to its end\n" : "  does not run to its end\n");
 }
 
 // A deadlock's message has to go round a circle of waits that the model sees too, and none may be shorter.
 void judge_circle(const Diagnostic& deadlock, const Schedule& schedule, const BruteForceModel& model) {
-  static const std::regex wait_text("waits for ([0-9]+)([FBI])([0-9]+) from rank ([0-9]+)");
   SCOPED_TRACE(deadlock.message + "\n" + text_of(schedule));
   const std::vector<BruteForceModel::Wait> waits = model.waits_when_stuck();
+  const std::string opening = "waits for ";
   const std::string& text = deadlock.message;
   int rank = deadlock.rank;
   int length = 0;
-  for (std::sregex_iterator at(text.begin(), text.end(), wait_text), end; at != end; ++at, ++length) {
-    const std::smatch& match = *at;
-    const std::string thing = match.str(1) + (match.str(2) == "F" ? "F" : "G") + match.str(3);
-    const int from = std::stoi(match.str(4));
+  for (std::size_t at = text.find(opening); at != std::string::npos; at = text.find(opening, at + 1)) {
+    const std::size_t pass_at = at + opening.size();
+    const Pass pass = pass_of(text.substr(pass_at, text.find(' ', pass_at) - pass_at));
+    const std::string thing = std::to_string(pass.stage) + (pass.kind == PassKind::kForward ? "F" : "G") +
+                              std::to_string(pass.micro_batch);
+    const int from = std::stoi(text.substr(text.find("from rank ", at) + 10));
+    ++length;
     const bool is_wait = std::any_of(waits.begin(), waits.end(), [&](const BruteForceModel::Wait& wait) {
       return wait.rank == rank && wait.thing == thing && wait.from == from;
     });
