@@ -20,17 +20,17 @@ Schedule parse(std::string_view text, const std::string& file = "<text>");
 /// Reads a file, or standard input where `path` is "-". Throws ParseError, or Error where it cannot be read.
 Schedule read_file(const std::string& path);
 
-/// Counterflow's format. parse(format(s)) == s, be s right or wrong. Throws InvalidConfig for what no file can
-/// hold: no placement, another number of lists than ranks, a negative number, a pair that is no F and B, a
-/// placement that is huge beside the actions (schedules/README.md).
+/// Counterflow's format. parse(format(s)) == s, be s right or wrong. Throws InvalidConfig for what no file
+/// can hold: no placement, another number of lists than ranks, a negative number, a pair that is no F and B,
+/// a placement that is huge beside the actions (schedules/README.md).
 std::string format(const Schedule& schedule);
 
 /// PyTorch's schedule CSV. Throws InvalidConfig, naming what, for a schedule that PyTorch cannot express: a
 /// stage on two ranks, or passes of forward only.
 std::string format_torch(const Schedule& schedule);
 
-/// A JSON object with name, ranks, stages, micro_batches, passes, directions, claims, and actions as a list of
-/// texts for each rank.
+/// A JSON object with name, ranks, stages, micro_batches, passes, directions, claims, and actions as a list
+/// of texts for each rank.
 std::string format_json(const Schedule& schedule);
 
 /// Writes a text to a file, whole or not at all, or to standard output where `path` is "-". Throws Error.
