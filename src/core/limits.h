@@ -21,7 +21,7 @@ inline std::string excess(std::int64_t stages, std::int64_t micro_batches, std::
     return "expected at most " + std::to_string(most) + what + " (" + std::to_string(kPerAction) +
            " for each action and " + std::to_string(kFree) + " more), found " + std::to_string(cells);
   };
-  constexpr std::int64_t kMostDirections = 1024;  // Placement::direction_of() tries them in turn
+  constexpr std::int64_t kMostDirections = 64;  // Placement::direction_of() tries them in turn
   if (directions > kMostDirections) {
     return "expected at most " + std::to_string(kMostDirections) + " directions, found " +
            std::to_string(directions);

@@ -277,10 +277,10 @@ TEST(FormatTest, HoldsManyDirectionsOnlyBesideManyActions) {
       text += "# direction: micro-batches " + std::to_string(i) + " on ranks 0\n";
     return text + std::string(ranks, '\n');
   };
-  EXPECT_EQ(error_of(text_of(1024, 1024)), "no error");
-  EXPECT_EQ(error_of(text_of(1025, 1025)), "f:4:18: expected at most 1024 directions, found 1025");
-  EXPECT_EQ(error_of(text_of(2048, 1024)),
-            "f:4:18: expected at most 1093624 directions x ranks (4 for each action and 1048576 more), found "
+  EXPECT_EQ(error_of(text_of(64, 64)), "no error");
+  EXPECT_EQ(error_of(text_of(65, 65)), "f:4:18: expected at most 64 directions, found 65");
+  EXPECT_EQ(error_of(text_of(32768, 64)),
+            "f:4:18: expected at most 1084032 directions x ranks (4 for each action and 1048576 more), found "
             "2097152");
 }
 

@@ -101,7 +101,7 @@ TEST(SimulateTest, CriticalPathIsGaplessWithoutTransferTimes) {
   EXPECT_EQ(reached, run.makespan);
 }
 
-// Found by the fuzz target of cost files.
+// A cost file may hold numbers up to 2^60.
 TEST(SimulateTest, RefusesBytesWhoseSumCouldOverflow) {
   CostModel costs;
   for (const auto field :
