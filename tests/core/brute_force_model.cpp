@@ -1,5 +1,7 @@
 #include "brute_force_model.h"
 
+#include <algorithm>
+
 namespace counterflow {
 namespace {
 

@@ -1,6 +1,7 @@
 // The sizes at which the tests of verify(), lower() and the like make every generator's schedules.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "counterflow/generate.h"

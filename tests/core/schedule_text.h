@@ -4,10 +4,10 @@
 // Independent of the library's reader, and lenient: it takes wrong schedules without complaint.
 #pragma once
 
-#include <cstdlib>
+#include <algorithm>
 #include <stdexcept>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "counterflow/schedule.h"
