@@ -39,6 +39,7 @@ std::string label(const Generator& generator, const Size& size) {
 }
 
 std::string table_text(const Comparison& comparison, bool has_memory) {
+  if (comparison.rows.empty()) return "  no schedule fits\n";
   const bool bytes = has_bytes(comparison);
   std::vector<Table::Column> columns = {{"schedule", Table::Align::kLeft},
                                         {"makespan"},

@@ -61,8 +61,8 @@ void fill_memory(ComparisonRow& row, const Simulation& run, int parts, std::int6
   row.fits_memory = memory_bytes == 0 || row.total_bytes() <= memory_bytes;
 }
 
-ComparisonRow measure(const Generator& generator, const Size& size, const CostModel& shares) {
-  const Schedule schedule = generate(generator, size);
+ComparisonRow measure(const Generator& generator, const Size& size, const Schedule& schedule,
+                      const CostModel& shares) {
   const int parts = schedule.num_stages() / schedule.num_ranks();
   const Simulation run = simulate(schedule, cut(shares, size.ranks, parts));
   ComparisonRow row;
@@ -75,6 +75,21 @@ ComparisonRow measure(const Generator& generator, const Size& size, const CostMo
   row.receive_buffers = run.receive_buffers();
   fill_memory(row, run, parts, shares.memory_bytes);
   return row;
+}
+
+/// The schedule, or nothing and a line about why: some sizes fit but are too large.
+std::optional<Schedule> try_generate(const Generator& generator, const Size& size,
+                                     std::vector<ComparisonSkip>& skipped) {
+  if (!generator.fits(size)) {
+    skipped.push_back({&generator, size, "needs " + std::string(generator.constraint)});
+    return std::nullopt;
+  }
+  try {
+    return generate(generator, size);
+  } catch (const InvalidConfig& error) {
+    skipped.push_back({&generator, size, error.what()});
+    return std::nullopt;
+  }
 }
 
 struct Candidate {
@@ -146,11 +161,9 @@ Comparison compare(const CompareOptions& options) {
   for (std::size_t index = 0; index < all.size(); ++index) {
     const auto& [generator, size] = all[index];
     if (options.progress) options.progress(static_cast<int>(index), static_cast<int>(all.size()));
-    if (!generator->fits(size)) {
-      comparison.skipped.push_back({generator, size, "needs " + std::string(generator->constraint)});
-      continue;
-    }
-    ComparisonRow row = measure(*generator, size, options.costs);
+    const std::optional<Schedule> schedule = try_generate(*generator, size, comparison.skipped);
+    if (!schedule) continue;
+    ComparisonRow row = measure(*generator, size, *schedule, options.costs);
     if (options.max_activations && row.peak_activations > Fraction{*options.max_activations, 1}) {
       comparison.skipped.push_back({generator, size,
                                     "holds " + to_string(row.peak_activations) +

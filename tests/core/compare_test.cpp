@@ -75,6 +75,12 @@ TEST(CompareTest, SaysWhyASizeDoesNotFit) {
   EXPECT_EQ(skip->why, "needs ranks even, micro-batches even and at least 2 x ranks");
 }
 
+TEST(CompareTest, SaysThatASizeIsTooLarge) {
+  const Comparison comparison = compare(size(65536, 16777216));
+  EXPECT_TRUE(comparison.rows.empty());
+  EXPECT_EQ(comparison.skipped.size(), all_generators().size());
+}
+
 TEST(CompareTest, EveryGeneratorIsInTheTableOrLeftOut) {
   const Comparison comparison = compare(size(4, 8));
   EXPECT_EQ(comparison.rows.size() + comparison.skipped.size(), all_generators().size());
