@@ -11,7 +11,7 @@
 namespace counterflow::command {
 namespace {
 
-constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
 
 }  // namespace
 
@@ -33,7 +33,7 @@ std::string bytes_text(std::int64_t bytes) {
     ++unit;
   }
   std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", value, kUnits[unit].data());
+  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", value, kUnits[unit]);
   return text.data();
 }
 
@@ -45,7 +45,7 @@ std::int64_t parse_bytes(const std::string& text) {
   if (!suffix.empty() && suffix.front() == ' ') suffix.remove_prefix(1);
   if (error == std::errc() && value >= 0) {
     std::int64_t factor = 1;
-    for (const std::string_view unit : kUnits) {
+    for (const char* unit : kUnits) {
       if (suffix == unit || (factor == 1 && suffix.empty())) {
         if (value <= std::numeric_limits<std::int64_t>::max() / factor) return value * factor;
         break;

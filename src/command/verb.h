@@ -3,12 +3,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 
 namespace counterflow::command {
 
 /// What a process ends with.
-enum ExitStatus : int {
+enum ExitStatus : std::uint8_t {
   kOk = 0,
   kCheckFailed = 1,
   kBadInput = 2,

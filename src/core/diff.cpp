@@ -59,6 +59,7 @@ bool is_reordering(const std::vector<Action>& a, const std::vector<Action>& b) {
   if (a.size() != b.size()) return false;
   const auto sorted_keys = [](const std::vector<Action>& actions) {
     std::vector<Key> keys;
+    keys.reserve(actions.size());
     for (const Action& action : actions) keys.push_back(key(action));
     std::sort(keys.begin(), keys.end());
     return keys;

@@ -26,9 +26,9 @@ std::string plural(std::int64_t count, const std::string& noun, const std::strin
 /// "dualpipe, 8 ranks x 20 micro-batches: makespan 66, bubble 6 (9.1 %), peak 9 activations".
 std::string summary(const FileReport& report) {
   const Schedule& schedule = report.schedule;
-  const std::string text = (schedule.name.empty() ? std::string() : schedule.name + ", ") +
-                           plural(schedule.num_ranks(), "rank") + " x " +
-                           plural(schedule.num_micro_batches(), "micro-batch", "es");
+  std::string text = (schedule.name.empty() ? std::string() : schedule.name + ", ") +
+                     plural(schedule.num_ranks(), "rank") + " x " +
+                     plural(schedule.num_micro_batches(), "micro-batch", "es");
   if (!report.judgement.simulation) return text;
   const Simulation& run = *report.judgement.simulation;
   return text + ": makespan " + std::to_string(run.makespan) + ", bubble " + std::to_string(run.bubble) +

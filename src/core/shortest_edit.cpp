@@ -10,8 +10,8 @@ class Reach {
  public:
   explicit Reach(int edits) : edits_(edits), steps_(2 * static_cast<std::size_t>(edits) + 1, 0) {}
 
-  int& operator[](int diagonal) { return steps_[static_cast<std::size_t>(diagonal + edits_)]; }
-  int operator[](int diagonal) const { return steps_[static_cast<std::size_t>(diagonal + edits_)]; }
+  int& operator[](int diagonal) { return steps_[diagonal + edits_]; }
+  int operator[](int diagonal) const { return steps_[diagonal + edits_]; }
 
  private:
   int edits_;
