@@ -1,7 +1,6 @@
 #include "counterflow/runtime/local.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/zeros_like.h>
 #include <c10/core/AutogradState.h>
 #include <c10/core/GradMode.h>
 
@@ -18,45 +17,108 @@
 namespace counterflow::runtime {
 namespace {
 
+Tensors copies_of(const Tensors& tensors) {
+  const c10::AutoGradMode no_grad(false);
+  Tensors copies;
+  copies.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors)
+    copies.push_back(tensor.defined() ? tensor.detach().clone(at::MemoryFormat::Contiguous) : tensor);
+  return copies;
+}
+
+std::vector<Tensors*> by_rank(const std::map<int, void*>& brought) {
+  std::vector<Tensors*> all;
+  for (const auto& [rank, tensors] : brought) all.push_back(static_cast<Tensors*>(tensors));
+  return all;
+}
+
+/// Sums tensor i of all ranks into all of them.
+void sum(const std::vector<Tensors*>& ranks, std::size_t i) {
+  at::Tensor total;
+  for (const Tensors* tensors : ranks) {
+    const at::Tensor& part = (*tensors)[i];
+    if (!part.defined()) continue;
+    if (total.defined() && !alike({total}, {part}))
+      throw TransportError("a sum over " + describe(total) + " on one rank and " + describe(part) +
+                           " on another");
+    total = total.defined() ? total.add_(part) : part.clone();
+  }
+  if (!total.defined()) return;
+  for (Tensors* tensors : ranks) {
+    at::Tensor& mine = (*tensors)[i];
+    if (mine.defined())
+      mine.copy_(total);
+    else
+      mine = total.clone();
+  }
+}
+
 class LocalTransport : public Transport {
  public:
-  LocalTransport(std::shared_ptr<LocalHub> hub, int rank) : hub_(std::move(hub)), rank_(rank) {}
+  LocalTransport(std::shared_ptr<LocalHub> hub, int rank, const LocalOptions& options)
+      : hub_(std::move(hub)), rank_(rank), rendezvous_(options.rendezvous) {}
   ~LocalTransport() override { hub_->leave(rank_); }
 
   int rank() const override { return rank_; }
   int num_ranks() const override { return hub_->num_ranks(); }
 
-  void connect(const Wiring& wiring) override { wiring_ = wiring; }
+  void connect(const Wiring& wiring) override {
+    wiring_ = wiring;
+    for (const Wiring::Channel& channel : wiring.channels) {
+      if (channel.to == rank_) incoming_[channel.from].buffers = channel.buffers;
+      if (channel.from == rank_) outgoing_.push_back(channel.to);
+    }
+  }
 
   void send(int to, Message message) override {
-    const c10::AutoGradMode no_grad(false);
-    for (at::Tensor& tensor : message.tensors)
-      if (tensor.defined()) tensor = tensor.detach().clone(at::MemoryFormat::Contiguous);
+    if (std::find(outgoing_.begin(), outgoing_.end(), to) == outgoing_.end())
+      throw TransportError("there is no channel from rank " + std::to_string(rank_) + " to rank " +
+                           std::to_string(to));
+    if (!rendezvous_) message.tensors = copies_of(message.tensors);
     hub_->send(rank_, to, std::move(message));
+    ++sent_;
   }
 
   void post_receive(int from, int buffer, const Pass& producer) override {
-    posted_[from].push_back({buffer, producer, std::nullopt});
+    Incoming& incoming = incoming_from(from);
+    if (buffer < 0 || buffer >= incoming.buffers)
+      throw TransportError("there are " + std::to_string(incoming.buffers) + " buffers from rank " +
+                           std::to_string(from) + "; a receive was posted into buffer " +
+                           std::to_string(buffer));
+    if (find(incoming, buffer) != incoming.posted.end())
+      throw TransportError("a second receive was posted into buffer " + std::to_string(buffer) +
+                           " from rank " + std::to_string(from));
+    incoming.posted.push_back({buffer, producer, std::nullopt});
   }
 
   Message wait(int from, int buffer) override {
-    std::deque<Receive>& receives = posted_[from];
-    const auto wanted = std::find_if(receives.begin(), receives.end(),
-                                     [buffer](const Receive& receive) { return receive.buffer == buffer; });
-    if (wanted == receives.end())
-      throw TransportError("buffer " + std::to_string(buffer) + " of rank " + std::to_string(from) +
-                           " is waited for and was not posted");
-    for (auto receive = receives.begin(); receive <= wanted; ++receive)
-      if (!receive->message) receive->message = take(from, receive->producer);
+    Incoming& incoming = incoming_from(from);
+    const auto wanted = find(incoming, buffer);
+    if (wanted == incoming.posted.end())
+      throw TransportError("no receive was posted into buffer " + std::to_string(buffer) + " from rank " +
+                           std::to_string(from));
+    // Messages come in the order in which their receives were posted, which may not be that of the waits.
+    for (auto receive = incoming.posted.begin(); receive <= wanted; ++receive)
+      if (!receive->message) take(from, *receive);
     Message message = std::move(*wanted->message);
-    receives.erase(wanted);
+    incoming.posted.erase(wanted);
     return message;
   }
 
-  void flush() override {}
+  void flush() override {
+    if (rendezvous_) hub_->wait_received(rank_, sent_, wiring_.timeout);
+  }
 
   void all_reduce(int group, Tensors& tensors) override {
-    meet(group, &tensors, [](const std::map<int, void*>& brought) { sum(brought); });
+    meet(group, &tensors, [](const std::map<int, void*>& brought) {
+      const c10::AutoGradMode no_grad(false);
+      const std::vector<Tensors*> ranks = by_rank(brought);
+      for (const Tensors* other : ranks)
+        if (other->size() != ranks.front()->size())
+          throw TransportError("a sum over " + std::to_string(ranks.front()->size()) +
+                               " tensors on one rank and " + std::to_string(other->size()) + " on another");
+      for (std::size_t i = 0; i < ranks.front()->size(); ++i) sum(ranks, i);
+    });
   }
 
   void broadcast(int group, int root, Tensors& tensors) override {
@@ -65,25 +127,29 @@ class LocalTransport : public Transport {
       const Tensors& source = *static_cast<Tensors*>(brought.at(root));
       for (const auto& [rank, pointer] : brought) {
         Tensors& target = *static_cast<Tensors*>(pointer);
-        if (rank == root) continue;
         if (!alike(source, target))
-          throw TransportError("rank " + std::to_string(root) + " broadcasts " + describe(source) +
-                               "; rank " + std::to_string(rank) + " expects " + describe(target));
+          throw TransportError("rank " + std::to_string(root) + " starts with " + describe(source) +
+                               ", rank " + std::to_string(rank) + " with " + describe(target));
+        if (rank == root) continue;
         for (std::size_t i = 0; i < source.size(); ++i) target[i].copy_(source[i]);
       }
     });
   }
 
   std::vector<std::string> all_gather(std::string_view bytes) override {
+    struct Gathered {
+      std::string_view mine;
+      std::vector<std::string> all;
+    };
+    Gathered gathered{bytes, {}};
     std::vector<std::int32_t> everybody(num_ranks());
     std::iota(everybody.begin(), everybody.end(), 0);
-    Gathered mine{bytes, {}};
-    hub_->meet(everybody, rank_, &mine, wiring_.timeout, [](const std::map<int, void*>& brought) {
+    hub_->meet(everybody, rank_, &gathered, wiring_.timeout, [](const std::map<int, void*>& brought) {
       for (const auto& [rank, pointer] : brought)
         for (const auto& [other, from] : brought)
           static_cast<Gathered*>(pointer)->all.emplace_back(static_cast<Gathered*>(from)->mine);
     });
-    return std::move(mine.all);
+    return std::move(gathered.all);
   }
 
   void abort(std::string_view reason) noexcept override { hub_->abort(rank_, reason); }
@@ -95,76 +161,75 @@ class LocalTransport : public Transport {
     std::optional<Message> message;
   };
 
-  struct Gathered {
-    std::string_view mine;
-    std::vector<std::string> all;
+  /// The receiving end of a channel.
+  struct Incoming {
+    int buffers = 0;
+    std::deque<Receive> posted;  ///< and not yet waited for, in the order of the messages
   };
 
-  Message take(int from, const Pass& producer) {
-    Message message = hub_->receive(from, rank_, wiring_.timeout, producer);
-    if (message.producer != producer)
-      throw TransportError("rank " + std::to_string(from) + " sent " + to_string(message.producer) +
-                           " where " + to_string(producer) + " was expected");
-    return message;
+  Incoming& incoming_from(int from) {
+    const auto found = incoming_.find(from);
+    if (found == incoming_.end())
+      throw TransportError("there is no channel from rank " + std::to_string(from) + " to rank " +
+                           std::to_string(rank_));
+    return found->second;
+  }
+
+  static std::deque<Receive>::iterator find(Incoming& incoming, int buffer) {
+    return std::find_if(incoming.posted.begin(), incoming.posted.end(),
+                        [buffer](const Receive& receive) { return receive.buffer == buffer; });
+  }
+
+  void take(int from, Receive& receive) {
+    receive.message = hub_->receive(from, rank_, wiring_.timeout);
+    if (rendezvous_) {
+      receive.message->tensors = copies_of(receive.message->tensors);
+      hub_->count_received(from);
+    }
+    if (receive.message->producer != receive.producer)
+      throw TransportError("rank " + std::to_string(from) + " sent " + to_string(receive.message->producer) +
+                           " where " + to_string(receive.producer) + " was expected");
   }
 
   void meet(int group, Tensors* tensors, const LocalHub::Act& act) {
     hub_->meet(wiring_.groups.at(group), rank_, tensors, wiring_.timeout, act);
   }
 
-  static void sum(const std::map<int, void*>& brought) {
-    const c10::AutoGradMode no_grad(false);
-    std::vector<Tensors*> ranks;
-    for (const auto& [rank, tensors] : brought) ranks.push_back(static_cast<Tensors*>(tensors));
-    for (const Tensors* tensors : ranks)
-      if (tensors->size() != ranks[0]->size())
-        throw TransportError("a sum over " + std::to_string(ranks[0]->size()) + " tensors on one rank and " +
-                             std::to_string(tensors->size()) + " on another");
-    for (std::size_t i = 0; i < ranks[0]->size(); ++i) {
-      at::Tensor total;
-      for (const Tensors* tensors : ranks) {
-        const at::Tensor& part = tensors->at(i);
-        if (part.defined()) total = total.defined() ? total.add_(part) : part.clone();
-      }
-      if (!total.defined()) continue;
-      for (Tensors* tensors : ranks) {
-        at::Tensor& mine = (*tensors)[i];
-        if (mine.defined())
-          mine.copy_(total);
-        else
-          mine = total.clone();
-      }
-    }
-  }
-
-  std::shared_ptr<LocalHub> hub_;
-  int rank_;
+  const std::shared_ptr<LocalHub> hub_;
+  const int rank_;
+  const bool rendezvous_;
   Wiring wiring_;
-  std::map<int, std::deque<Receive>> posted_;  ///< by sender, in the order in which they were posted
+  std::vector<std::int32_t> outgoing_;
+  std::map<int, Incoming> incoming_;  ///< by sender
+  std::int64_t sent_ = 0;
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Transport>> make_local_transports(int num_ranks) {
-  auto hub = std::make_shared<LocalHub>(num_ranks);
+std::vector<std::unique_ptr<Transport>> make_local_transports(int num_ranks, const LocalOptions& options) {
+  const auto hub = std::make_shared<LocalHub>(num_ranks);
   std::vector<std::unique_ptr<Transport>> ends;
-  for (int rank = 0; rank < num_ranks; ++rank) ends.push_back(std::make_unique<LocalTransport>(hub, rank));
+  for (int rank = 0; rank < num_ranks; ++rank)
+    ends.push_back(std::make_unique<LocalTransport>(hub, rank, options));
   return ends;
 }
 
-void run_local(int num_ranks, const std::function<void(Transport&)>& body) {
+void run_local(int num_ranks, const std::function<void(Transport&)>& body, const LocalOptions& options) {
   const auto hub = std::make_shared<LocalHub>(num_ranks);
   std::vector<std::exception_ptr> errors(num_ranks);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < num_ranks; ++rank) {
     threads.emplace_back([&, rank] {
       c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
-      LocalTransport transport(hub, rank);
+      LocalTransport transport(hub, rank, options);
       try {
         body(transport);
       } catch (const std::exception& error) {
         errors[rank] = std::current_exception();
         transport.abort(error.what());
+      } catch (...) {
+        errors[rank] = std::current_exception();
+        transport.abort("something was thrown that is no exception");
       }
     });
   }

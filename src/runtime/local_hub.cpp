@@ -1,52 +1,59 @@
 #include "local_hub.h"
 
-#include <algorithm>
-
 #include "counterflow/runtime/error.h"
 
 namespace counterflow::runtime {
 
-namespace {
-
-std::string seconds(std::chrono::milliseconds time) {
-  std::string text = std::to_string(static_cast<double>(time.count()) / 1000.0);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text + " s";
-}
-
-}  // namespace
-
 void LocalHub::send(int from, int to, Message message) {
-  if (const auto failed = failure()) throw PeerFailed(failed->rank, failed->reason);
+  check_failure();
   Box& box = boxes_[to];
   {
     const std::lock_guard lock(box.mutex);
     box.messages[from].push_back(std::move(message));
   }
-  box.arrived.notify_one();
+  box.changed.notify_one();
 }
 
-Message LocalHub::receive(int from, int to, std::chrono::milliseconds timeout, const Pass& expected) {
+Message LocalHub::receive(int from, int to, Timeout timeout) {
   Box& box = boxes_[to];
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
   std::unique_lock lock(box.mutex);
   std::deque<Message>& queue = box.messages[from];
-  while (queue.empty()) {
-    if (const auto failed = failure()) throw PeerFailed(failed->rank, failed->reason);
-    if (has_ended(from)) throw PeerFailed(from, "it left before it sent " + to_string(expected));
-    if (box.arrived.wait_until(lock, deadline) == std::cv_status::timeout && queue.empty())
-      throw TimeoutError("nothing came from rank " + std::to_string(from) + " within " + seconds(timeout));
-  }
+  wait(box, lock, from, timeout, [&queue] { return !queue.empty(); });
   Message message = std::move(queue.front());
   queue.pop_front();
   return message;
 }
 
-void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, void* brought,
-                    std::chrono::milliseconds timeout, const Act& act) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
+void LocalHub::count_received(int from) {
+  Box& box = boxes_[from];
+  {
+    const std::lock_guard lock(box.mutex);
+    ++box.received;
+  }
+  box.changed.notify_one();
+}
+
+void LocalHub::wait_received(int from, std::int64_t sent, Timeout timeout) {
+  Box& box = boxes_[from];
+  std::unique_lock lock(box.mutex);
+  wait(box, lock, -1, timeout, [&] { return box.received >= sent; });
+}
+
+void LocalHub::wait(Box& box, std::unique_lock<std::mutex>& lock, int for_rank, Timeout timeout,
+                    const std::function<bool()>& done) {
+  const auto deadline = Clock::now() + timeout;
+  while (!done()) {
+    check_failure();
+    if (for_rank >= 0 && has_ended(for_rank)) throw PeerFailed(for_rank, "it went before it sent this");
+    if (box.changed.wait_until(lock, deadline) == std::cv_status::timeout && !done())
+      throw TimeoutError("nothing came in time");
+  }
+}
+
+void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, void* brought, Timeout timeout,
+                    const Act& act) {
   std::unique_lock lock(meeting_mutex_);
+  check_failure();
   Meeting& meeting = meetings_[members];
   meeting.brought[rank] = brought;
   if (meeting.brought.size() == members.size()) {
@@ -56,14 +63,28 @@ void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, void* br
     met_.notify_all();
     return;
   }
+  try {
+    wait_for_meeting(meeting, members, lock, timeout);
+  } catch (...) {
+    meeting.brought.erase(rank);  // what was brought is about to go
+    throw;
+  }
+}
+
+void LocalHub::wait_for_meeting(const Meeting& meeting, const std::vector<std::int32_t>& members,
+                                std::unique_lock<std::mutex>& lock, Timeout timeout) {
+  const auto deadline = Clock::now() + timeout;
   const std::uint64_t generation = meeting.generation;
   while (meeting.generation == generation) {
-    if (const auto failed = failure()) throw PeerFailed(failed->rank, failed->reason);
-    for (const std::int32_t member : members)
-      if (!meeting.brought.contains(member) && has_ended(member))
-        throw PeerFailed(member, "it left while others waited for it");
+    check_failure();
+    std::string missing;
+    for (const std::int32_t member : members) {
+      if (meeting.brought.contains(member)) continue;
+      if (has_ended(member)) throw PeerFailed(member, "it went while others waited for it");
+      missing += (missing.empty() ? "" : ", ") + std::to_string(member);
+    }
     if (met_.wait_until(lock, deadline) == std::cv_status::timeout && meeting.generation == generation)
-      throw TimeoutError("not all ranks of the group came within " + seconds(timeout));
+      throw TimeoutError("rank " + missing + " did not come in time");
   }
 }
 
@@ -88,6 +109,11 @@ std::optional<LocalHub::Failure> LocalHub::failure() const {
   return failure_;
 }
 
+void LocalHub::check_failure() const {
+  const std::lock_guard lock(state_mutex_);
+  if (failure_) throw PeerFailed(failure_->rank, failure_->reason);
+}
+
 bool LocalHub::has_ended(int rank) const {
   const std::lock_guard lock(state_mutex_);
   return ended_[rank];
@@ -97,7 +123,7 @@ void LocalHub::wake_all() noexcept {
   // The locks keep a waiter from missing the change between its check and its sleep.
   for (Box& box : boxes_) {
     const std::lock_guard lock(box.mutex);
-    box.arrived.notify_all();
+    box.changed.notify_all();
   }
   const std::lock_guard lock(meeting_mutex_);
   met_.notify_all();

@@ -1,6 +1,6 @@
 // What the ends of a local transport share: mailboxes, meetings of groups, and the first failure.
 //
-// Thread-safe. Every wait ends at its deadline or with the first failure.
+// Thread-safe. Every wait ends at its deadline, or with the first failure.
 #pragma once
 
 #include <chrono>
@@ -22,22 +22,31 @@ namespace counterflow::runtime {
 
 class LocalHub {
  public:
+  using Timeout = std::chrono::milliseconds;
+
   explicit LocalHub(int num_ranks) : boxes_(num_ranks), ended_(num_ranks, false) {}
 
   int num_ranks() const { return static_cast<int>(boxes_.size()); }
 
   void send(int from, int to, Message message);
 
-  /// The next message from a rank. `waited` is the text of what is waited for, made only for an error.
-  Message receive(int from, int to, std::chrono::milliseconds timeout, const Pass& expected);
+  /// The next message from a rank.
+  Message receive(int from, int to, Timeout timeout);
+
+  /// Counts messages that their receiver has copied; the sender waits until all of its own are.
+  void count_received(int from);
+  void wait_received(int from, std::int64_t sent, Timeout timeout);
 
   /// Blocks until all members of a group have come; the last to come runs `act` with what all brought, by
-  /// rank, before any goes on.
+  /// rank, before any goes on. What `act` throws ends the others' waits.
   using Act = std::function<void(const std::map<int, void*>& brought)>;
-  void meet(const std::vector<std::int32_t>& members, int rank, void* brought,
-            std::chrono::milliseconds timeout, const Act& act);
+  void meet(const std::vector<std::int32_t>& members, int rank, void* brought, Timeout timeout,
+            const Act& act);
 
   void abort(int rank, std::string_view reason) noexcept;
+
+  /// The rank takes no further part: whoever waits for it fails.
+  void leave(int rank) noexcept;
 
   struct Failure {
     int rank;
@@ -47,14 +56,12 @@ class LocalHub {
   /// The first abort.
   std::optional<Failure> failure() const;
 
-  /// The rank takes no further part: whoever waits for it fails.
-  void leave(int rank) noexcept;
-
  private:
   struct Box {
     std::mutex mutex;
-    std::condition_variable arrived;
+    std::condition_variable changed;
     std::map<int, std::deque<Message>> messages;  ///< by sender
+    std::int64_t received = 0;                    ///< of this rank's messages, by others
   };
 
   struct Meeting {
@@ -62,7 +69,17 @@ class LocalHub {
     std::uint64_t generation = 0;
   };
 
+  using Clock = std::chrono::steady_clock;
+
+  /// Sleeps until `done`, which is called with the box locked.
+  void wait(Box& box, std::unique_lock<std::mutex>& lock, int for_rank, Timeout timeout,
+            const std::function<bool()>& done);
+
+  void wait_for_meeting(const Meeting& meeting, const std::vector<std::int32_t>& members,
+                        std::unique_lock<std::mutex>& lock, Timeout timeout);
+
   bool has_ended(int rank) const;
+  void check_failure() const;
   void wake_all() noexcept;
 
   std::deque<Box> boxes_;

@@ -150,18 +150,25 @@ class Pipeline::Impl {
   /// one line that says where this rank was.
   template <class Function>
   auto guard(const char* doing, Function function) -> decltype(function()) {
+    if (!failed_.empty()) throw StepFailed("the pipeline has failed before: " + failed_);
     const BackwardOnThisThread backward_on_this_thread;
     doing_ = doing;
     running_ = nullptr;
     try {
       return function();
     } catch (const PeerFailed& error) {
-      throw StepFailed(name_ + ": " + where(error.rank()) + error.reason());
+      failed_ = name_ + ": " + where(error.rank()) + error.reason();
+      throw StepFailed(failed_);
     } catch (const std::exception& error) {
       const std::string text = where() + message_of(error);
       transport_.abort(text);
-      if (!running_ && dynamic_cast<const InvalidConfig*>(&error)) throw InvalidConfig(name_ + ": " + text);
-      throw StepFailed(name_ + ": " + text);
+      failed_ = name_ + ": " + text;
+      if (!running_ && dynamic_cast<const InvalidConfig*>(&error)) throw InvalidConfig(failed_);
+      throw StepFailed(failed_);
+    } catch (...) {
+      failed_ = name_ + ": " + where() + "something was thrown that is no exception";
+      transport_.abort(failed_);
+      throw;
     }
   }
 
@@ -291,6 +298,7 @@ class Pipeline::Impl {
   std::unique_ptr<Executor> evaluation_;
   const Executor* running_ = nullptr;
   std::string doing_;
+  std::string failed_;  ///< what an earlier call threw
 };
 
 Pipeline::Pipeline(Schedule schedule, Transport& transport, const StageFactory& make_stage,

@@ -11,9 +11,16 @@
 
 namespace counterflow::runtime {
 
+struct LocalOptions {
+  /// Behaves as NCCL does, for tests: a message is copied only when its receive is posted, so that a send
+  /// ends with its receive and what is sent must stay as it is until flush().
+  bool rendezvous = false;
+};
+
 /// The ends of a transport between `num_ranks` threads of this process, one for each rank. An end that is
 /// destroyed counts as a rank that has ended.
-std::vector<std::unique_ptr<Transport>> make_local_transports(int num_ranks);
+std::vector<std::unique_ptr<Transport>> make_local_transports(int num_ranks,
+                                                              const LocalOptions& options = {});
 
 /// Runs `body` on `num_ranks` threads at once, each with its end of a local transport, and waits for all of
 /// them. An exception on one rank ends the others' waits; once all threads have ended, the exception of the
@@ -21,6 +28,6 @@ std::vector<std::unique_ptr<Transport>> make_local_transports(int num_ranks);
 ///
 /// On each of these threads autograd runs backward passes on the thread itself. Intra-op threads are left as
 /// they are: at::set_num_threads(1) before is best where there are as many ranks as cores.
-void run_local(int num_ranks, const std::function<void(Transport&)>& body);
+void run_local(int num_ranks, const std::function<void(Transport&)>& body, const LocalOptions& options = {});
 
 }  // namespace counterflow::runtime

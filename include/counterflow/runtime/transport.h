@@ -8,10 +8,12 @@
 // - A channel delivers first in, first out. Messages carry no tags: the k-th send meets the k-th receive.
 // - send() returns at once. The tensors may be dropped by the caller, and must not be written to before
 //   flush(). A send may be a rendezvous: nobody may count on its being finished before the receive is posted.
+// - Messages between the same two ranks that are under way at once never wait for one another across
+// channels:
+//   each channel makes progress by itself.
 // - post_receive() numbers the buffer into which the channel's next message goes; wait() hands that message's
 //   tensors over for good, after which the buffer can be posted again. Buffers of a channel are waited for in
 //   any order.
-// - Between begin_group() and end_group() sends and receives are only collected; they start together.
 // - Every call that waits ends within the time limit given to connect(): with what it waited for, with
 //   TimeoutError, or with PeerFailed once a rank has aborted or ended. After that only abort() and the
 //   destructor may be called.
@@ -61,9 +63,6 @@ class Transport {
   virtual int num_ranks() const = 0;
 
   virtual void connect(const Wiring& wiring) = 0;
-
-  virtual void begin_group() {}
-  virtual void end_group() {}
 
   /// Starts to send to rank `to`.
   virtual void send(int to, Message message) = 0;
