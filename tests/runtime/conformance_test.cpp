@@ -100,14 +100,16 @@ void train(Transport& transport, const Schedule& schedule, const models::Model& 
   }
 }
 
-plain::Run train(const Schedule& schedule, const models::Model& model, const PipelineOptions& options) {
+plain::Run train(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
+                 const LocalOptions& local) {
   plain::Run run;
   run.losses.assign(kSteps, std::vector<at::Tensor>(schedule.num_micro_batches()));
   run.gradients.resize(schedule.num_stages());
   run.parameters.resize(schedule.num_stages());
   std::mutex mutex;
-  run_local(schedule.num_ranks(),
-            [&](Transport& transport) { train(transport, schedule, model, options, mutex, run); });
+  run_local(
+      schedule.num_ranks(),
+      [&](Transport& transport) { train(transport, schedule, model, options, mutex, run); }, local);
   return run;
 }
 
@@ -126,10 +128,11 @@ void expect_equal(const std::vector<std::vector<at::Tensor>>& found,
   }
 }
 
-void expect_conforms(const Schedule& schedule, const models::Model& model, const PipelineOptions& options) {
+void expect_conforms(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
+                     const LocalOptions& local = {}) {
   const plain::Seed seed = [](int step, int stage, int m) { return random_seed(kSeed, step, stage, m); };
   const int num_micro_batches = schedule.num_micro_batches();
-  const plain::Run found = train(schedule, model, options);
+  const plain::Run found = train(schedule, model, options, local);
 
   const plain::Run loop = plain::train(model, num_micro_batches, 1, seed);
   for (int m = 0; m < num_micro_batches; ++m) EXPECT_TRUE(found.losses[0][m].equal(loop.losses[0][m])) << m;
@@ -175,6 +178,13 @@ TEST_P(ConformanceTest, TrainsAnMlpAsThePlainLoop) {
   for_sizes(8, [](const Schedule& schedule) {
     const auto model = models::mlp(schedule.num_stages());
     expect_conforms(schedule, *model, options_for(*model));
+  });
+}
+
+TEST_P(ConformanceTest, NeedsNoBufferingOfSends) {
+  for_sizes(4, [](const Schedule& schedule) {
+    const auto model = models::mlp(schedule.num_stages());
+    expect_conforms(schedule, *model, options_for(*model), {.rendezvous = true});
   });
 }
 
