@@ -25,4 +25,10 @@ struct TerminalOptions {
 /// goes on from the page before begins with <, and one whose label is on the next page is filled with >.
 std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOptions& options = {});
 
+/// The grid as a picture for papers and READMEs: a row a rank, an overlapped pair as one box with its forward
+/// above its backward, idle time and peak activations in the margin, the critical path underlined, and a
+/// legend. Follows the reader's light or dark colour scheme. Throws InvalidConfig above 500000 bars: no
+/// viewer would open that.
+std::string draw_svg(std::span<const Timeline> timelines);
+
 }  // namespace counterflow

@@ -49,12 +49,19 @@ Shades::Shades(const Placement& placement) : placement_(placement) {
   }
 }
 
+int Shades::count() const {
+  return std::min(range(), kMost);
+}
+
 Shade Shades::of(const Pass& pass) const {
   const int direction = placement_.direction_of(pass.micro_batch);
-  if (placement_.num_directions() > 1) return {direction, placement_.num_directions()};
-  const auto stages = placement_.stages_on(placement_.rank_of(pass.stage, pass.micro_batch), direction);
-  const auto found = std::lower_bound(stages.begin(), stages.end(), pass.stage);
-  return {static_cast<int>(found - stages.begin()), most_stages_};
+  int index = direction;
+  if (placement_.num_directions() == 1) {
+    const auto stages = placement_.stages_on(placement_.rank_of(pass.stage, pass.micro_batch), direction);
+    index = static_cast<int>(std::lower_bound(stages.begin(), stages.end(), pass.stage) - stages.begin());
+  }
+  if (range() > kMost) index = static_cast<int>(std::int64_t{index} * kMost / range());
+  return {index, count()};
 }
 
 bool Shades::needs_stage(int shades) const {
@@ -96,10 +103,10 @@ std::string title(const Timeline& timeline) {
   return text;
 }
 
-std::string heading(const Timeline& timeline) {
+std::string describe(const Timeline& timeline) {
   std::int32_t peak = 0;
   for (const RankSummary& rank : summarize(timeline)) peak = std::max(peak, rank.peak_activations);
-  return title(timeline) + ": " + std::to_string(timeline.placement.num_ranks()) + " ranks, " +
+  return std::to_string(timeline.placement.num_ranks()) + " ranks, " +
          std::to_string(timeline.placement.num_micro_batches()) + " micro-batches, makespan " +
          format_time(timeline.end(), timeline.unit_ns) + ", bubble " + format_ratio(bubble_ratio(timeline)) +
          ", at most " + std::to_string(peak) + " activations";
@@ -116,6 +123,33 @@ std::vector<std::string> describe_directions(const Placement& placement) {
                     std::to_string(direction.rank_of_stage.back()));
   }
   return lines;
+}
+
+Time round_step(Time unit, double least) {
+  double step = static_cast<double>(unit);
+  while (10 * step < least) step *= 10;
+  for (const int factor : {1, 2, 5}) {
+    if (factor * step >= least) return static_cast<Time>(factor * step);
+  }
+  return static_cast<Time>(10 * step);
+}
+
+Kinds kinds_of(std::span<const Timeline> timelines) {
+  Kinds kinds;
+  for (const Timeline& timeline : timelines) {
+    for (const RankTimeline& rank : timeline.ranks) {
+      for (const Bar& bar : rank.bars) {
+        for (const Pass& pass : bar.action.passes()) kinds.passes[static_cast<std::size_t>(pass.kind)] = true;
+        kinds.overlap |= bar.action.is_overlap();
+      }
+    }
+  }
+  return kinds;
+}
+
+const char* name_of(PassKind kind) {
+  constexpr std::array kNames = {"forward", "backward", "input gradient", "weight gradient"};
+  return kNames[static_cast<std::size_t>(kind)];
 }
 
 std::vector<Timeline> in_one_unit(std::span<const Timeline> timelines) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "counterflow/action.h"
@@ -26,6 +27,21 @@ inline constexpr std::array<std::array<Colour, 2>, 4> kPalette = {{
 
 inline const Colour& colour_of(PassKind kind, int shade) {
   return kPalette[static_cast<std::size_t>(kind)][shade];
+}
+
+/// Shade `index` of `count`, evenly from light to dark.
+inline Colour blend(PassKind kind, int index, int count) {
+  const Colour& light = colour_of(kind, 0);
+  const Colour& dark = colour_of(kind, 1);
+  const int steps = count > 1 ? count - 1 : 1;
+  std::uint32_t rgb = 0;
+  for (const int shift : {16, 8, 0}) {
+    const auto from = static_cast<std::int64_t>(light.rgb >> shift & 255);
+    const auto to = static_cast<std::int64_t>(dark.rgb >> shift & 255);
+    rgb |= static_cast<std::uint32_t>(from + (to - from) * index / steps) << shift;
+  }
+  const bool nearer_dark = 2 * index >= count && index > 0;
+  return {rgb, (nearer_dark ? dark : light).ansi, nearer_dark && dark.light_text};
 }
 
 }  // namespace counterflow

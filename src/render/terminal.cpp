@@ -61,16 +61,6 @@ class Margin {
   std::array<std::size_t, 4> widths_ = {kHead[0].size(), kHead[1].size(), kHead[2].size(), 0};
 };
 
-/// The smallest of 1, 2, 5, 10, 20 ... times `unit` that is at least `least`.
-Time round_step(Time unit, double least) {
-  double step = static_cast<double>(unit);
-  while (10 * step < least) step *= 10;
-  for (const int factor : {1, 2, 5}) {
-    if (factor * step >= least) return static_cast<Time>(factor * step);
-  }
-  return static_cast<Time>(10 * step);
-}
-
 /// Times above the grid, each above the column it names.
 std::string axis(const Grid& grid, const Page& page, Time end, std::int64_t unit_ns) {
   const double apart = kTicksApart * static_cast<double>(end) /
@@ -104,25 +94,6 @@ Page next_page(const std::vector<TerminalRows>& rows, const Grid& grid, std::int
   return {begin, best};
 }
 
-/// Which kinds of bars there are.
-struct Kinds {
-  std::array<bool, 4> single = {};  // [PassKind]
-  bool overlap = false;
-};
-
-Kinds kinds_of(const std::vector<Timeline>& timelines) {
-  Kinds kinds;
-  for (const Timeline& timeline : timelines) {
-    for (const RankTimeline& rank : timeline.ranks) {
-      for (const Bar& bar : rank.bars) {
-        for (const Pass& pass : bar.action.passes()) kinds.single[static_cast<std::size_t>(pass.kind)] = true;
-        kinds.overlap |= bar.action.is_overlap();
-      }
-    }
-  }
-  return kinds;
-}
-
 std::string swatch(const std::string& text, const Colour& colour, const Paint& paint) {
   return paint ? paint.on(colour) + " " + text + " " + paint.off() : text;
 }
@@ -136,8 +107,8 @@ std::string legend_of_shades(const Placement& placement, const Paint& paint) {
             line + "\n";
   const Shades shades(placement);
   if (text.empty() && paint && shades.needs_stage(1)) {
-    text = swatch("F", colour_of(PassKind::kForward, 0), paint) + " a rank's first stages  " +
-           swatch("F", colour_of(PassKind::kForward, 1), paint) + " its last\n";
+    text = swatch("F", colour_of(PassKind::kForward, 0), paint) + " first stages of each rank  " +
+           swatch("F", colour_of(PassKind::kForward, 1), paint) + " last\n";
   }
   return text;
 }
@@ -145,14 +116,11 @@ std::string legend_of_shades(const Placement& placement, const Paint& paint) {
 std::string legend(const std::vector<Timeline>& timelines, const Paint& paint) {
   const Kinds kinds = kinds_of(timelines);
   std::string text;
-  const auto add = [&](PassKind kind, const char* name) {
-    if (!kinds.single[static_cast<std::size_t>(kind)]) return;
-    text += swatch(std::string(1, letter(kind)), colour_of(kind, 0), paint) + " " + name + "  ";
-  };
-  add(PassKind::kForward, "forward");
-  add(PassKind::kBackward, "backward");
-  add(PassKind::kInputGradient, "input gradient");
-  add(PassKind::kWeightGradient, "weight gradient");
+  for (std::size_t k = 0; k < kinds.passes.size(); ++k) {
+    const auto kind = static_cast<PassKind>(k);
+    if (kinds.passes[k])
+      text += swatch(std::string(1, letter(kind)), colour_of(kind, 0), paint) + " " + name_of(kind) + "  ";
+  }
   if (kinds.overlap) {
     text += paint ? swatch("1", colour_of(PassKind::kForward, 0), paint) +
                         swatch("+0", colour_of(PassKind::kBackward, 0), paint)
@@ -215,7 +183,8 @@ std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOpt
   for (Page page; page.end < columns;) {
     page = next_page(rows, grid, page.end, columns, room);
     for (std::size_t t = 0; t < same.size(); ++t) {
-      if (page.begin == 0) text += paint.bold() + heading(same[t]) + paint.off() + "\n";
+      if (page.begin == 0)
+        text += paint.bold() + title(same[t]) + ": " + describe(same[t]) + paint.off() + "\n";
       if (page.begin > 0 && same.size() > 1) text += title(same[t]) + "\n";
       text += margin.head() + " " + axis(grid, page, end, same[t].unit_ns) + "\n";
       for (std::size_t rank = 0; rank < same[t].ranks.size(); ++rank)
