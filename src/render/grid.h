@@ -24,6 +24,9 @@ class Grid {
 
   bool is_exact() const { return exact_; }
 
+  /// A little wider, and exact if this is.
+  Grid wider() const { return {time_, exact_ ? columns_ + 1 : columns_ + columns_ / 10 + 1, exact_}; }
+
   /// The fewest columns that a whole page should be cut into.
   std::int64_t step() const { return exact_ ? columns_ : 1; }
 

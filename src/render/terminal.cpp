@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "counterflow/render.h"
@@ -78,20 +79,36 @@ std::string axis(const Grid& grid, const Page& page, Time end, std::int64_t unit
   return text;
 }
 
-/// The next page: of the ends that cut the fewest labels off, the last.
-Page next_page(const std::vector<TerminalRows>& rows, const Grid& grid, std::int64_t begin,
-               std::int64_t columns, std::int64_t room) {
-  if (columns - begin <= room) return {begin, columns};
+/// Every timeline's rows on one grid, and the pages that it is cut into.
+struct Pages {
+  Grid grid;
+  std::vector<TerminalRows> rows;
+  std::vector<Page> pages;
+  int labels_lost = 0;
+};
+
+/// Cuts pages of at most `room` columns: of the last ends, the one that cuts the fewest labels off.
+Pages cut(const std::vector<Timeline>& timelines, const Grid& grid, const Paint& paint, Time end,
+          std::int64_t room) {
+  Pages result{grid, {}, {}, 0};
+  for (const Timeline& timeline : timelines) result.rows.emplace_back(timeline, grid, paint);
+  const std::int64_t columns = std::max<std::int64_t>(1, grid.column(end));
   const std::int64_t longest = std::max<std::int64_t>(1, room / grid.step()) * grid.step();
-  std::int64_t best = begin + longest;
-  int fewest = std::numeric_limits<int>::max();
-  for (std::int64_t end = best; end > begin + longest / 2 && fewest > 0; end -= grid.step()) {
-    int lost = 0;
-    for (const TerminalRows& one : rows) lost += one.labels_lost_at(end);
-    if (lost < fewest) best = end;
-    fewest = std::min(fewest, lost);
+  std::int64_t begin = 0;
+  for (; columns - begin > room; begin = result.pages.back().end) {
+    Page best{begin, begin + longest};
+    int fewest = std::numeric_limits<int>::max();
+    for (std::int64_t at = best.end; at > begin + longest / 2 && fewest > 0; at -= grid.step()) {
+      int lost = 0;
+      for (const TerminalRows& one : result.rows) lost += one.labels_lost_at(at);
+      if (lost < fewest) best.end = at;
+      fewest = std::min(fewest, lost);
+    }
+    result.pages.push_back(best);
+    result.labels_lost += fewest;
   }
-  return {begin, best};
+  result.pages.push_back({begin, columns});
+  return result;
 }
 
 std::string swatch(const std::string& text, const Colour& colour, const Paint& paint) {
@@ -148,6 +165,21 @@ Grid grid_for(const std::vector<Timeline>& timelines, const Paint& paint) {
   });
 }
 
+/// Pages that cut no label off: a grid twice as wide has room for every label on one side of any cut.
+Pages choose_pages(const std::vector<Timeline>& timelines, const Paint& paint, Time end, std::int64_t room,
+                   bool one_page) {
+  const Grid narrowest = grid_for(timelines, paint);
+  if (one_page && narrowest.column(end) > room)
+    return cut(timelines, Grid::rounded(end, room), paint, end, room);
+  Pages pages = cut(timelines, narrowest, paint, end, room);
+  for (Grid grid = narrowest.wider();
+       pages.labels_lost > 0 && grid.column(end) <= 5 * narrowest.column(end) / 2; grid = grid.wider()) {
+    Pages wider = cut(timelines, grid, paint, end, room);
+    if (wider.labels_lost < pages.labels_lost) pages = std::move(wider);
+  }
+  return pages;
+}
+
 std::string notes(const std::vector<TerminalRows>& rows, const Grid& grid, std::int64_t unit_ns) {
   std::int64_t not_drawn = 0;
   std::int64_t without_label = 0;
@@ -173,26 +205,21 @@ std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOpt
   const std::int64_t room = std::max<std::int64_t>(kFewestColumns, options.width - margin.width() - 2);
   Time end = 0;
   for (const Timeline& timeline : same) end = std::max(end, timeline.end());
-  Grid grid = grid_for(same, paint);
-  if (options.one_page && grid.column(end) > room) grid = Grid::rounded(end, room);
-  const std::int64_t columns = std::max<std::int64_t>(1, grid.column(end));
+  Pages pages = choose_pages(same, paint, end, room, options.one_page);
 
-  std::vector<TerminalRows> rows;
-  for (const Timeline& timeline : same) rows.emplace_back(timeline, grid, paint);
   std::string text;
-  for (Page page; page.end < columns;) {
-    page = next_page(rows, grid, page.end, columns, room);
+  for (const Page& page : pages.pages) {
     for (std::size_t t = 0; t < same.size(); ++t) {
       if (page.begin == 0)
         text += paint.bold() + title(same[t]) + ": " + describe(same[t]) + paint.off() + "\n";
       if (page.begin > 0 && same.size() > 1) text += title(same[t]) + "\n";
-      text += margin.head() + " " + axis(grid, page, end, same[t].unit_ns) + "\n";
+      text += margin.head() + " " + axis(pages.grid, page, end, same[t].unit_ns) + "\n";
       for (std::size_t rank = 0; rank < same[t].ranks.size(); ++rank)
-        text += margin.row(t, rank) + "|" + rows[t].draw(rank, page) + "|\n";
+        text += margin.row(t, rank) + "|" + pages.rows[t].draw(rank, page) + "|\n";
       text += "\n";
     }
   }
-  return text + legend(same, paint) + notes(rows, grid, same[0].unit_ns);
+  return text + legend(same, paint) + notes(pages.rows, pages.grid, same[0].unit_ns);
 }
 
 }  // namespace counterflow

@@ -30,7 +30,7 @@ const Colour& BarText::colour(const Pass& pass) const {
   return colour_of(pass.kind, shade.index > 0 && 2 * shade.index >= shade.count ? 1 : 0);
 }
 
-TerminalRows::TerminalRows(const Timeline& timeline, const Grid& grid, const Paint& paint)
+TerminalRows::TerminalRows(const Timeline& timeline, Grid grid, const Paint& paint)
     : timeline_(timeline),
       grid_(grid),
       paint_(paint),
@@ -50,16 +50,14 @@ TerminalRows::TerminalRows(const Timeline& timeline, const Grid& grid, const Pai
 
 int TerminalRows::labels_lost_at(std::int64_t column) const {
   int lost = 0;
-  for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
-    const std::vector<Bar>& bars = timeline_.ranks[rank].bars;
-    for (std::size_t bar = rows_[rank].bar; bar < bars.size(); ++bar) {
-      const std::int64_t begin = grid_.column(bars[bar].begin);
-      if (begin >= column) break;
-      const std::int64_t end = grid_.column(bars[bar].end);
-      if (end <= column) continue;
-      const std::int64_t width = label_width(bars[bar].action);
-      if (column - begin < width && end - column < width + text_.gap()) ++lost;
-    }
+  for (const RankTimeline& rank : timeline_.ranks) {
+    const auto bar = std::partition_point(rank.bars.begin(), rank.bars.end(),
+                                          [&](const Bar& one) { return grid_.column(one.end) <= column; });
+    if (bar == rank.bars.end()) continue;
+    const std::int64_t before = column - grid_.column(bar->begin);
+    const std::int64_t after = grid_.column(bar->end) - column;
+    const std::int64_t width = label_width(bar->action);
+    if (before > 0 && before < width && after < width + text_.gap()) ++lost;
   }
   return lost;
 }

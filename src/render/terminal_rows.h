@@ -53,7 +53,7 @@ struct Page {
 
 class TerminalRows {
  public:
-  TerminalRows(const Timeline& timeline, const Grid& grid, const Paint& paint);
+  TerminalRows(const Timeline& timeline, Grid grid, const Paint& paint);
 
   /// How many bars would have room for their label neither on a page that ends before `column` nor on the
   /// next.
@@ -97,7 +97,7 @@ class TerminalRows {
   std::int64_t label_width(const Action& action) const;
 
   const Timeline& timeline_;
-  const Grid& grid_;
+  Grid grid_;
   const Paint& paint_;
   BarText text_;
   std::vector<Row> rows_;

@@ -4,8 +4,7 @@
 
 #include "counterflow/error.h"
 #include "counterflow/generate.h"
-#include "support/sizes.h"
-#include "support/sweep.h"
+#include "support/timelines.h"
 
 namespace counterflow {
 namespace {
@@ -34,8 +33,8 @@ CostModel costs_with_links() {
 template <typename Check>
 void for_each_timeline(Check&& check) {
   for (const Generator* generator : all_generators()) {
-    const std::vector<Size> sizes = testing::small_sizes(*generator, testing::sweep(6, 30));
-    ASSERT_GE(sizes.size(), 6U) << generator->name;
+    const std::vector<Size> sizes = testing::sizes_to_draw(*generator);
+    ASSERT_GE(sizes.size(), 4U) << generator->name;
     for (const Size& size : sizes) {
       for (const CostModel& costs : {plain_costs(), costs_with_p2p(), costs_with_links()}) {
         SCOPED_TRACE(std::string(generator->name) + " " + std::to_string(size.ranks) + "x" +

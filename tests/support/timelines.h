@@ -7,11 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "core/generated_sizes.h"
 #include "counterflow/generate.h"
 #include "counterflow/simulate.h"
 #include "counterflow/timeline.h"
-#include "support/sizes.h"
-#include "support/sweep.h"
 
 namespace counterflow::testing {
 
@@ -25,11 +24,21 @@ inline Timeline timeline_of(std::string_view generator, Size size, std::string_v
                      {cost.empty() ? UniformCost{} : parse_uniform_cost(cost), p2p});
 }
 
+/// Small sizes of a generator, and two of 10 ranks and more.
+inline std::vector<Size> sizes_to_draw(const Generator& generator) {
+  std::vector<Size> sizes = small_sizes(generator);
+  const std::vector<Size> large = large_sizes(generator);
+  if (large.size() > 1) sizes.insert(sizes.end(), {large[large.size() * 2 / 3], large.back()});
+  return sizes;
+}
+
 /// Calls check(timeline) under unit costs, and under costs that have no common divisor, with transfers.
 template <typename Check>
 void for_each_timeline(Check&& check) {
   for (const Generator* generator : all_generators()) {
-    for (const Size& size : small_sizes(*generator, sweep(6, 30))) {
+    const std::vector<Size> sizes = sizes_to_draw(*generator);
+    ASSERT_GE(sizes.size(), 4U) << generator->name;
+    for (const Size& size : sizes) {
       for (const CostModel& costs : {CostModel(parse_uniform_cost("f=1,i=1,w=1,fb=3")),
                                      CostModel(parse_uniform_cost("f=5,i=6,w=4"), 2)}) {
         SCOPED_TRACE(std::string(generator->name) + " " + std::to_string(size.ranks) + "x" +
