@@ -16,6 +16,7 @@ constexpr const char* kHelpFooter =
     "\nExamples:\n"
     "  counterflow generate dualpipe --ranks 8 --micro-batches 20 -o dualpipe.csv\n"
     "  counterflow simulate dualpipe.csv --cost f=1,i=1,w=1,fb=2\n"
+    "  counterflow render dualpipe.csv -o dualpipe.svg\n"
     "  counterflow verify dualpipe.csv --max-bubble-ratio 0.1\n"
     "  counterflow compare --ranks 8 --micro-batches 32\n"
     "\nFILE may be - for standard input. Exit status: 0 all well, 1 a check failed, 2 bad input or usage,\n"
@@ -39,8 +40,9 @@ ExitStatus run(int argc, char** argv) {
   app.formatter(std::make_shared<HelpFormatter>());
   app.footer(kHelpFooter);
   const std::vector<Verb> verbs = {
-      list_verb(app), generate_verb(app), simulate_verb(app), verify_verb(app), compare_verb(app),
-      diff_verb(app), lower_verb(app),    convert_verb(app),  fold_verb(app),   unfold_verb(app),
+      list_verb(app),    generate_verb(app), simulate_verb(app), verify_verb(app),
+      compare_verb(app), diff_verb(app),     lower_verb(app),    convert_verb(app),
+      fold_verb(app),    unfold_verb(app),   render_verb(app),
   };
   app.allow_extras();  // of the app alone, to name a verb that there is not
   try {

@@ -1,9 +1,12 @@
 #include "terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 
 namespace counterflow::command {
@@ -16,6 +19,16 @@ bool wants_colour() {
            (term == nullptr || std::string_view(term) != "dumb");
   }();
   return wanted;
+}
+
+int terminal_width() {
+  winsize size{};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  const char* columns = std::getenv("COLUMNS");
+  constexpr int kMost = 100000;
+  int width = 0;
+  if (columns != nullptr) std::from_chars(columns, columns + std::strlen(columns), width);
+  return width > 0 && width <= kMost ? width : 80;
 }
 
 std::string bold(std::string_view text) {

@@ -13,6 +13,9 @@ namespace counterflow::command {
 /// Whether standard output is a terminal that shows colour and NO_COLOR is not set (https://no-color.org).
 bool wants_colour();
 
+/// The columns of the terminal that standard output is, or of COLUMNS where it is none, or 80.
+int terminal_width();
+
 /// The text in bold where colour is wanted.
 std::string bold(std::string_view text);
 

@@ -31,5 +31,6 @@ Verb lower_verb(CLI::App& app);
 Verb convert_verb(CLI::App& app);
 Verb fold_verb(CLI::App& app);
 Verb unfold_verb(CLI::App& app);
+Verb render_verb(CLI::App& app);
 
 }  // namespace counterflow::command

@@ -1,11 +1,10 @@
 #include <memory>
 #include <string>
 
+#include "complete_schedule.h"
 #include "cost_options.h"
-#include "counterflow/error.h"
 #include "counterflow/format.h"
 #include "counterflow/simulate.h"
-#include "counterflow/verify.h"
 #include "simulation_view.h"
 #include "terminal.h"
 #include "verb.h"
@@ -20,24 +19,12 @@ struct Options {
   bool json = false;
 };
 
-/// Refuses a schedule that leaves out work or cannot run: its times would say nothing.
-void check_complete(const Schedule& schedule, const std::string& file) {
-  VerifyOptions options;
-  options.max_diagnostics = 1;
-  const Verdict verdict = verify(schedule, options);
-  if (verdict.ok()) return;
-  const Diagnostic& first = verdict.diagnostics.front();
-  throw InvalidConfig(file + ": " + std::string(rule_name(first.rule)) + ": " + first.message +
-                      " (`counterflow verify` shows all)");
-}
-
 ExitStatus run(const Options& options) {
   const CostModel costs = options.costs.read();
   std::string text;
   {
     const Progress progress("simulating " + options.file);
-    const Schedule schedule = read_file(options.file);
-    check_complete(schedule, options.file);
+    const Schedule schedule = read_complete_schedule(options.file);
     const Simulation simulation = simulate(schedule, costs);
     text = options.json
                ? simulation_json(schedule, simulation)

@@ -10,8 +10,8 @@
 namespace counterflow::testing {
 namespace {
 
-const std::vector<std::string> kVerbs = {"list", "generate", "simulate", "verify", "compare",
-                                         "diff", "lower",    "convert",  "fold",   "unfold"};
+const std::vector<std::string> kVerbs = {"list",  "generate", "simulate", "verify", "compare", "diff",
+                                         "lower", "convert",  "fold",     "unfold", "render"};
 
 /// Bad usage and bad input: exit status 2, nothing on standard output, one line on standard error.
 void expect_refused(const std::vector<std::string>& arguments, const std::string& message,
@@ -69,7 +69,8 @@ TEST(UsageTest, VersionIsTheProjects) {
 
 TEST(UsageTest, RefusesWhatIsNoVerb) {
   const std::string verbs =
-      "expected a verb (list, generate, simulate, verify, compare, diff, lower, convert, fold, unfold), "
+      "expected a verb (list, generate, simulate, verify, compare, diff, lower, convert, fold, unfold, "
+      "render), "
       "found ";
   expect_refused({}, verbs + "none; --help shows what each does");
   expect_refused({"simulat"}, verbs + "\"simulat\"; --help shows what each does");
