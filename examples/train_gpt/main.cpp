@@ -1,0 +1,55 @@
+// Trains a byte-level GPT on text, cut into stages and pipelined along any schedule.
+#include <ATen/Parallel.h>
+
+#include <cstdio>
+#include <exception>
+#include <vector>
+
+#include "counterflow/runtime/local.h"
+#include "options.h"
+#include "run.h"
+#include "text.h"
+
+namespace train_gpt {
+namespace {
+
+void describe(const Options& options, const Text& text, const counterflow::Schedule& schedule) {
+  const std::vector<Slice> slices = cut(options.model, schedule.num_stages());
+  std::printf("text: %.0f kB of %zu files to learn, %.0f kB held out; bigram entropy %.3f nats a byte\n",
+              1e-3 * static_cast<double>(text.training.size()), text.num_files,
+              1e-3 * static_cast<double>(text.held_out.size()),
+              bigram_entropy(text.training + text.held_out));
+  std::printf("model: %.2f million parameters; blocks by stage:",
+              1e-6 * static_cast<double>(options.model.num_parameters()));
+  for (const Slice& slice : slices) std::printf(" %ld", slice.num_blocks);
+  std::printf("\nschedule: %s, %d ranks, %d micro-batches\n", schedule.name.c_str(), schedule.num_ranks(),
+              schedule.num_micro_batches());
+  std::fflush(stdout);
+}
+
+void start(const Options& options) {
+  options.model.check();
+  const Text text = read_text(options.files.empty() ? default_files() : options.files, options.model.context);
+  const counterflow::Schedule schedule = make_schedule(options);
+  describe(options, text, schedule);
+  at::set_num_threads(1);  // a rank is a thread
+  counterflow::runtime::run_local(schedule.num_ranks(), [&](counterflow::runtime::Transport& transport) {
+    run(options, text, schedule, transport);
+  });
+}
+
+}  // namespace
+}  // namespace train_gpt
+
+int main(int argc, char** argv) {
+  try {
+    train_gpt::Options options;
+    int exit_code = 0;
+    if (!train_gpt::parse(argc, argv, options, exit_code)) return exit_code;
+    train_gpt::start(options);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,84 @@
+// A byte-level GPT that can be cut into stages between any two of its blocks.
+//
+// Parameters have the same names and the same first values however the model is cut: a stage that holds block
+// 3 calls its parameters "blocks.3.…".
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace train_gpt {
+
+constexpr std::int64_t kVocabulary = 256;  // bytes
+
+struct ModelOptions {
+  std::int64_t layers = 8;
+  std::int64_t dim = 192;
+  std::int64_t heads = 6;
+  std::int64_t context = 128;  ///< bytes that a prediction can look back at
+  double dropout = 0;
+  bool tied = false;  ///< predictions use the embedding's matrix
+  std::uint64_t seed = 1;
+
+  std::int64_t num_parameters() const;
+
+  /// Throws counterflow::InvalidConfig where the numbers do not fit together.
+  void check() const;
+};
+
+/// The blocks of a stage. The first stage also embeds, the last one also predicts.
+struct Slice {
+  std::int64_t first_block = 0;
+  std::int64_t num_blocks = 0;
+  bool embeds = false;
+  bool predicts = false;
+};
+
+/// The parameter that the first stage embeds with and the one that the last predicts with.
+constexpr const char* kEmbedding = "token.weight";
+constexpr const char* kHead = "head.weight";
+
+/// Cuts the model so that the costliest stage costs as little as can be: the embedding and the prediction
+/// count too. Throws counterflow::InvalidConfig where there are fewer blocks than stages.
+std::vector<Slice> cut(const ModelOptions& options, int num_stages);
+
+/// Causal self-attention and a two-layer perceptron, each behind a layer norm and beside a residual.
+class Block : public torch::nn::Module {
+ public:
+  explicit Block(const ModelOptions& options);
+  at::Tensor forward(const at::Tensor& x);
+
+ private:
+  at::Tensor attend(const at::Tensor& x);
+
+  std::int64_t heads_;
+  double dropout_;
+  torch::nn::LayerNorm attention_norm_, mlp_norm_;
+  torch::nn::Linear query_key_value_, attention_out_, mlp_in_, mlp_out_;
+};
+
+/// A slice of the model: from bytes (batch × length, int64) or activations (batch × length × dim) to
+/// activations or logits (batch × length × 256).
+class GptStage : public torch::nn::Module {
+ public:
+  GptStage(const ModelOptions& options, const Slice& slice);
+  at::Tensor forward(const at::Tensor& input);
+
+ private:
+  double dropout_;
+  torch::nn::Embedding token_ = nullptr, position_ = nullptr;
+  std::vector<std::shared_ptr<Block>> blocks_;
+  torch::nn::LayerNorm norm_ = nullptr;
+  torch::nn::Linear head_ = nullptr;
+};
+
+/// The mean loss in nats a byte: of logits, and the bytes that should have been predicted (batch × length).
+at::Tensor loss(const at::Tensor& logits, const at::Tensor& targets);
+
+}  // namespace train_gpt

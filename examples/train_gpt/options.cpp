@@ -1,0 +1,117 @@
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+
+#include "counterflow/error.h"
+#include "counterflow/format.h"
+#include "counterflow/generate.h"
+#include "counterflow/runtime/checkpoint.h"
+
+namespace train_gpt {
+namespace {
+
+void add_model_options(CLI::App& app, ModelOptions& model) {
+  app.add_option("--layers", model.layers, "transformer blocks")->check(CLI::PositiveNumber);
+  app.add_option("--dim", model.dim, "width of the model")->check(CLI::PositiveNumber);
+  app.add_option("--heads", model.heads, "attention heads")->check(CLI::PositiveNumber);
+  app.add_option("--context", model.context, "bytes of a sequence")->check(CLI::PositiveNumber);
+  app.add_option("--dropout", model.dropout, "share of activations dropped in training")
+      ->check(CLI::Range(0.0, 0.9));
+  app.add_flag("--tied", model.tied, "one matrix for embedding and prediction, on the first and last stage");
+  app.add_option("--seed", model.seed, "of first weights, of the order of the text, of dropout");
+}
+
+void add_pipeline_options(CLI::App& app, Options& options) {
+  app.add_option("--schedule", options.schedule, "a generator (`counterflow list`) or a schedule file");
+  app.add_option("--ranks", options.ranks, "ranks; a file has its own number")->check(CLI::PositiveNumber);
+  app.add_option("--micro-batches", options.micro_batches, "micro-batches a step; a file has its own number")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--transport", options.transport, "ranks as threads, or as processes under mpirun")
+      ->check(CLI::IsMember({"local", "mpi"}));
+}
+
+void add_run_options(CLI::App& app, Options& options) {
+  app.add_option("--batch", options.batch, "sequences a step")->check(CLI::PositiveNumber);
+  app.add_option("--steps", options.steps, "optimizer steps in all")->check(CLI::PositiveNumber);
+  app.add_option("--lr", options.learning_rate, "highest learning rate")->check(CLI::PositiveNumber);
+  app.add_option("--checkpoint", options.checkpoint, "folder to save the run in");
+  app.add_option("--checkpoint-every", options.checkpoint_every, "steps; 0: only at the end")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--resume", options.resume, "folder of a checkpoint to go on from")
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--check-steps", options.check_steps, "first steps to compare with an unpipelined run")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--sample", options.sample_bytes, "bytes to generate at the end")
+      ->check(CLI::NonNegativeNumber);
+}
+
+std::string text_of(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+/// Options that the command line leaves open become those of the checkpoint. The model's must be the same.
+void take_from_checkpoint(CLI::App& app, const Options& options) {
+  const counterflow::runtime::Checkpoint checkpoint(options.resume);
+  const auto given = options.saved();
+  for (const auto& [name, value] : checkpoint.state()) {
+    if (!given.contains(name)) continue;
+    CLI::Option& option = *app.get_option("--" + name);
+    const bool is_model =
+        name == "layers" || name == "dim" || name == "heads" || name == "context" || name == "tied";
+    if (option.count() == 0) {
+      option.add_result(value);
+      option.run_callback();
+    } else if (is_model && given.at(name) != value) {
+      throw counterflow::InvalidConfig("--" + name + " " + given.at(name) + " is not the model in " +
+                                       checkpoint.path() + ", whose " + name + " is " + value);
+    }
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::string> Options::saved() const {
+  return {{"schedule", schedule},
+          {"ranks", std::to_string(ranks)},
+          {"micro-batches", std::to_string(micro_batches)},
+          {"layers", std::to_string(model.layers)},
+          {"dim", std::to_string(model.dim)},
+          {"heads", std::to_string(model.heads)},
+          {"context", std::to_string(model.context)},
+          {"dropout", text_of(model.dropout)},
+          {"tied", model.tied ? "true" : "false"},
+          {"seed", std::to_string(model.seed)},
+          {"batch", std::to_string(batch)},
+          {"steps", std::to_string(steps)},
+          {"lr", text_of(learning_rate)}};
+}
+
+bool parse(int argc, char** argv, Options& options, int& exit_code) {
+  CLI::App app("Trains a byte-level GPT on text, cut into stages and pipelined along any schedule.");
+  app.option_defaults()->always_capture_default();
+  app.add_option("FILE", options.files,
+                 "text to learn; by default the licences and copyright files of a Debian machine")
+      ->check(CLI::ExistingFile);
+  add_pipeline_options(app, options);
+  add_model_options(app, options.model);
+  add_run_options(app, options);
+  try {
+    app.parse(argc, argv);
+    if (!options.resume.empty()) take_from_checkpoint(app, options);
+  } catch (const CLI::Error& error) {
+    exit_code = app.exit(error);
+    return false;
+  }
+  return true;
+}
+
+counterflow::Schedule make_schedule(const Options& options) {
+  const bool is_file = options.schedule.find_first_of("./") != std::string::npos;
+  if (is_file) return counterflow::read_file(options.schedule);
+  return counterflow::generate(options.schedule, {options.ranks, options.micro_batches});
+}
+
+}  // namespace train_gpt

@@ -1,0 +1,42 @@
+// What the command line asks for.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "counterflow/schedule.h"
+#include "model.h"
+
+namespace train_gpt {
+
+struct Options {
+  std::vector<std::string> files;  ///< empty: default_files()
+  std::string schedule = "dualpipe";
+  std::string transport = "local";
+  int ranks = 4;
+  int micro_batches = 8;
+  ModelOptions model;
+  std::int64_t batch = 8;  ///< sequences a step
+  std::int64_t steps = 400;
+  double learning_rate = 3e-3;
+  std::string checkpoint;             ///< folder to save in; empty: nowhere
+  std::int64_t checkpoint_every = 0;  ///< steps; 0: only at the end
+  std::string resume;                 ///< folder to go on from; empty: start anew
+  std::int64_t check_steps = 3;       ///< compared with an unpipelined run
+  std::int64_t sample_bytes = 160;    ///< of text to generate at the end
+
+  /// What a checkpoint keeps of them, by the names of the command line.
+  std::map<std::string, std::string> saved() const;
+};
+
+/// Reads the command line. What it does not say is taken from the checkpoint to resume from, if there is one.
+/// Writes help or an error and returns false where the program should end, with `exit_code` set.
+/// Throws counterflow::Error where the checkpoint cannot be read or holds another model than asked for.
+bool parse(int argc, char** argv, Options& options, int& exit_code);
+
+/// The schedule that the options name: a generator's for their size, or a file's. Throws counterflow::Error.
+counterflow::Schedule make_schedule(const Options& options);
+
+}  // namespace train_gpt

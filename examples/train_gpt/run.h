@@ -1,0 +1,16 @@
+// The whole run of a rank: training, and what rank 0 tells of it.
+#pragma once
+
+#include "counterflow/runtime/transport.h"
+#include "counterflow/schedule.h"
+#include "options.h"
+#include "text.h"
+
+namespace train_gpt {
+
+/// Every rank calls it with equal arguments and its own end of the transport. Rank 0 prints to standard
+/// output. Throws counterflow::Error where the check against the unpipelined run fails.
+void run(const Options& options, const Text& text, const counterflow::Schedule& schedule,
+         counterflow::runtime::Transport& transport);
+
+}  // namespace train_gpt
