@@ -44,6 +44,7 @@ class Evaluator {
   std::vector<std::int32_t> awake_;
   std::vector<std::int32_t>
       waits_for_;  // [rank] the stage whose next output or gradient it lacks, encoded; -1: none
+  std::vector<std::int32_t> forward_at_, gradient_at_;  // [stage * micro-batches + micro-batch] positions
   std::vector<Place> path_;
 };
 
