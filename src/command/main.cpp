@@ -19,6 +19,7 @@ constexpr const char* kHelpFooter =
     "  counterflow render dualpipe.csv -o dualpipe.svg\n"
     "  counterflow verify dualpipe.csv --max-bubble-ratio 0.1\n"
     "  counterflow compare --ranks 8 --micro-batches 32\n"
+    "  counterflow search --ranks 8 --micro-batches 32 --cost f=4,i=4,w=4,fb=11 -o best.csv\n"
     "\nFILE may be - for standard input. Exit status: 0 all well, 1 a check failed, 2 bad input or usage,\n"
     "3 an internal error.";
 
@@ -41,8 +42,8 @@ ExitStatus run(int argc, char** argv) {
   app.footer(kHelpFooter);
   const std::vector<Verb> verbs = {
       list_verb(app),    generate_verb(app), simulate_verb(app), verify_verb(app),
-      compare_verb(app), diff_verb(app),     lower_verb(app),    convert_verb(app),
-      fold_verb(app),    unfold_verb(app),   render_verb(app),
+      compare_verb(app), search_verb(app),   diff_verb(app),     lower_verb(app),
+      convert_verb(app), fold_verb(app),     unfold_verb(app),   render_verb(app),
   };
   app.allow_extras();  // of the app alone, to name a verb that there is not
   try {

@@ -26,6 +26,7 @@ Verb generate_verb(CLI::App& app);
 Verb simulate_verb(CLI::App& app);
 Verb verify_verb(CLI::App& app);
 Verb compare_verb(CLI::App& app);
+Verb search_verb(CLI::App& app);
 Verb diff_verb(CLI::App& app);
 Verb lower_verb(CLI::App& app);
 Verb convert_verb(CLI::App& app);

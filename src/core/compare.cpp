@@ -1,49 +1,17 @@
 #include "counterflow/compare.h"
 
 #include <algorithm>
-#include <limits>
 #include <tuple>
 
 #include "counterflow/error.h"
 #include "counterflow/simulate.h"
+#include "shares.h"
 
 namespace counterflow {
 namespace {
 
-std::int64_t times(std::int64_t value, std::int64_t factor) {
-  if (value > std::numeric_limits<std::int64_t>::max() / factor) {
-    throw InvalidConfig("costs: " + std::to_string(value) + " times " + std::to_string(factor) +
-                        " stages a rank could pass 2^63; use a coarser unit");
-  }
-  return value * factor;
-}
-
 std::int64_t divided_up(std::int64_t value, std::int64_t parts) {
   return value / parts + (value % parts != 0 ? 1 : 0);
-}
-
-/// The costs of the stages of a schedule that cuts each share into `parts`, in units of 1/parts of the given
-/// costs' time and bytes. A part has 1/parts of its share's times and bytes: the same number in the finer
-/// unit. Only what crosses between stages is not cut, and grows with the unit.
-CostModel cut(const CostModel& shares, int num_shares, int parts) {
-  CostModel costs = shares;
-  if (shares.stages.size() > 1) {
-    costs.stages.clear();
-    for (int stage = 0; stage < num_shares * parts; ++stage)
-      costs.stages.push_back(shares.stages[stage / parts]);
-  }
-  for (StageCost& stage : costs.stages) stage.output_bytes = times(stage.output_bytes, parts);
-  costs.overlaps.clear();
-  for (const auto& [pair, time] : shares.overlaps) {
-    for (int forward = 0; forward < parts; ++forward) {
-      for (int backward = 0; backward < parts; ++backward)
-        costs.overlaps[{pair.first * parts + forward, pair.second * parts + backward}] = time;
-    }
-  }
-  costs.p2p = times(shares.p2p, parts);
-  if (costs.link) costs.link->latency = times(costs.link->latency, parts);
-  for (auto& [pair, link] : costs.link_of) link.latency = times(link.latency, parts);
-  return costs;
 }
 
 void fill_memory(ComparisonRow& row, const Simulation& run, int parts, std::int64_t memory_bytes) {
@@ -64,7 +32,7 @@ void fill_memory(ComparisonRow& row, const Simulation& run, int parts, std::int6
 ComparisonRow measure(const Generator& generator, const Size& size, const Schedule& schedule,
                       const CostModel& shares) {
   const int parts = schedule.num_stages() / schedule.num_ranks();
-  const Simulation run = simulate(schedule, cut(shares, size.ranks, parts));
+  const Simulation run = simulate(schedule, cut_shares(shares, size.ranks, parts));
   ComparisonRow row;
   row.generator = &generator;
   row.size = size;

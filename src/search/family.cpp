@@ -1,0 +1,208 @@
+#include "family.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+#include "../core/shares.h"
+#include "counterflow/error.h"
+#include "counterflow/fold.h"
+
+namespace counterflow::searching {
+namespace {
+
+/// Numbers the channels of links whose messages wait for each other.
+class Channels {
+ public:
+  explicit Channels(const CostModel& costs) : used_(costs.has_links()) {}
+
+  std::int32_t find(int from, int to) {
+    if (!used_) return -1;
+    const auto next = static_cast<std::int32_t>(numbers_.size());
+    return numbers_.emplace(std::pair{from, to}, next).first->second;
+  }
+
+ private:
+  bool used_;
+  std::map<std::pair<int, int>, std::int32_t> numbers_;
+};
+
+std::int64_t static_bytes(const Family& family, int rank) {
+  std::int64_t bytes = 0;
+  for (const std::int32_t stage : family.placement.stages_on(rank)) {
+    const StageCost& cost = family.costs.stage(stage);
+    bytes += cost.parameter_bytes + cost.gradient_bytes + cost.optimizer_bytes;
+  }
+  return bytes;
+}
+
+/// value * factor, or the largest number.
+std::int64_t saturated(std::int64_t value, std::int64_t factor) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  return value > kMost / factor ? kMost : value * factor;
+}
+
+Limits limits_of(const Family& family, int rank, std::int64_t reserved_bytes) {
+  Limits limits;
+  if (family.max_activations) limits.activations = std::min(limits.activations, *family.max_activations);
+  if (family.costs.memory_bytes > 0)
+    limits.bytes = family.costs.memory_bytes - static_bytes(family, rank) - reserved_bytes;
+  return limits;
+}
+
+}  // namespace
+
+std::string Family::name() const {
+  const std::string kind_name(placement_kind_name(kind));
+  return kind == PlacementKind::kLoop
+             ? kind_name + " of " + std::to_string(stages_per_rank) + " stages a rank"
+             : kind_name;
+}
+
+Problem Family::problem(const std::vector<std::int64_t>& reserved_bytes, bool fastest) const {
+  const int last = placement.num_ranks() - 1;
+  const int num_ranks = folds() ? placement.num_ranks() / 2 : placement.num_ranks();
+  const int num_micro_batches = folds() ? placement.num_micro_batches() / 2 : placement.num_micro_batches();
+  const int num_stages = placement.num_stages();
+  const std::vector<std::int32_t>& ranks = placement.direction(0).rank_of_stage;
+  const auto rank_of = [&](int stage) {
+    return folds() ? std::min(ranks[stage], last - ranks[stage]) : ranks[stage];
+  };
+
+  Channels channels(costs);
+  std::vector<Problem::Transfer> transfers(2 * num_stages);
+  for (int hop = 0; hop + 1 < 2 * num_stages; ++hop) {
+    const bool is_gradient = hop >= num_stages;
+    if (hop + 1 == num_stages) continue;  // the last stage's forward: its gradient is next
+    const int from = is_gradient ? 2 * num_stages - 1 - hop : hop;
+    const int to = is_gradient ? from - 1 : from + 1;
+    if (ranks[from] == ranks[to]) continue;
+    const std::int64_t bytes = costs.stage(std::min(from, to)).output_bytes;
+    Time delay = costs.transfer(ranks[from], ranks[to], bytes);
+    if (folds()) {
+      const Time mirrored = costs.transfer(last - ranks[from], last - ranks[to], bytes);
+      delay = fastest ? std::min(delay, mirrored) : std::max(delay, mirrored);
+    }
+    transfers[hop] = {delay, channels.find(rank_of(from), rank_of(to))};
+  }
+
+  std::vector<Limits> limits;
+  std::vector<std::int32_t> rank_of_stage;
+  for (int rank = 0; rank < num_ranks; ++rank) limits.push_back(limits_of(*this, rank, reserved_bytes[rank]));
+  for (int stage = 0; stage < num_stages; ++stage) rank_of_stage.push_back(rank_of(stage));
+  return {num_ranks, num_micro_batches, rank_of_stage, costs, transfers, limits};
+}
+
+Schedule Family::schedule(const Problem& problem, const Order& order, const std::string& name) const {
+  Schedule schedule{name, placement, Passes::kTraining, {}, actions_of(problem, order)};
+  if (!folds()) return schedule;
+  schedule.placement = Placement::v(placement.num_ranks() / 2, placement.num_micro_batches() / 2);
+  return unfold(schedule, name);
+}
+
+std::optional<Order> Family::order(const Problem& problem, const Schedule& schedule) const {
+  if (!folds()) return order_of(problem, schedule);
+  try {
+    return order_of(problem, fold(schedule));
+  } catch (const InvalidConfig&) {
+    return std::nullopt;  // its two halves are no mirror images
+  }
+}
+
+namespace {
+
+struct Choice {
+  PlacementKind kind;
+  int stages_per_rank;
+};
+
+std::vector<Choice> choices_of(const SearchRequest& request) {
+  std::vector<PlacementKind> kinds = request.placements;
+  if (kinds.empty())
+    kinds = {PlacementKind::kOne, PlacementKind::kLoop, PlacementKind::kV, PlacementKind::kBidirectional};
+  std::vector<Choice> choices;
+  for (const PlacementKind kind : kinds) {
+    if (kind == PlacementKind::kLoop) {
+      for (const int stages : request.stages_per_rank) choices.push_back({kind, stages});
+    } else {
+      choices.push_back({kind, kind == PlacementKind::kV ? 2 : 1});
+    }
+  }
+  return choices;
+}
+
+std::string refusal(const SearchRequest& request, const Choice& choice) {
+  if (choice.kind != PlacementKind::kBidirectional) return {};
+  if (request.copies < 2) return "needs two copies of the parameters";
+  if (request.ranks % 2 != 0 || request.micro_batches % 2 != 0)
+    return "needs even numbers of ranks and micro-batches";
+  return {};
+}
+
+Placement placement_of(const SearchRequest& request, const Choice& choice) {
+  switch (choice.kind) {
+    case PlacementKind::kOne:
+    case PlacementKind::kLoop:
+      return Placement::loop(request.ranks, choice.stages_per_rank, request.micro_batches);
+    case PlacementKind::kV:
+      return Placement::v(request.ranks, request.micro_batches);
+    case PlacementKind::kBidirectional:
+      return Placement::bidirectional(request.ranks, request.micro_batches);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<Family> families_of(const SearchRequest& request, std::vector<SearchFamily>& why_not) {
+  const std::vector<Choice> choices = choices_of(request);
+  const bool of_stages = choices.size() == 1;
+  std::vector<Family> families;
+  for (const Choice& choice : choices) {
+    const int copies = choice.kind == PlacementKind::kBidirectional ? 2 : 1;
+    if (std::string why = refusal(request, choice); !why.empty()) {
+      SearchFamily& family = why_not.emplace_back();
+      family.placement = choice.kind;
+      family.stages_per_rank = choice.stages_per_rank;
+      family.copies = copies;
+      family.why_not = std::move(why);
+      continue;
+    }
+    Family family;
+    family.kind = choice.kind;
+    family.stages_per_rank = choice.stages_per_rank;
+    family.copies = copies;
+    family.placement = placement_of(request, choice);
+    family.parts = of_stages ? 1 : choice.stages_per_rank;
+    family.costs = of_stages ? request.costs : cut_shares(request.costs, request.ranks, family.parts);
+    if (request.max_activations) family.max_activations = saturated(*request.max_activations, family.parts);
+    if (!of_stages) family.costs.memory_bytes = saturated(request.costs.memory_bytes, family.parts);
+    family.costs.check(family.placement.num_stages(), request.ranks);
+    families.push_back(std::move(family));
+  }
+  return families;
+}
+
+}  // namespace counterflow::searching
+
+namespace counterflow {
+
+namespace {
+
+constexpr std::string_view kNames[] = {"one", "loop", "v", "bidirectional"};
+
+}  // namespace
+
+std::string_view placement_kind_name(PlacementKind kind) {
+  return kNames[static_cast<std::size_t>(kind)];
+}
+
+PlacementKind find_placement_kind(std::string_view name) {
+  for (std::size_t kind = 0; kind < std::size(kNames); ++kind) {
+    if (kNames[kind] == name) return static_cast<PlacementKind>(kind);
+  }
+  throw InvalidConfig("expected a placement out of one, loop, v and bidirectional, found \"" +
+                      std::string(name.substr(0, 80)) + "\"");
+}
+
+}  // namespace counterflow
