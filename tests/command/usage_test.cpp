@@ -69,7 +69,8 @@ TEST(UsageTest, VersionIsTheProjects) {
 
 TEST(UsageTest, RefusesWhatIsNoVerb) {
   const std::string verbs =
-      "expected a verb (list, generate, simulate, verify, compare, search, diff, lower, convert, fold, unfold, "
+      "expected a verb (list, generate, simulate, verify, compare, search, diff, lower, convert, fold, "
+      "unfold, "
       "render), "
       "found ";
   expect_refused({}, verbs + "none; --help shows what each does");
