@@ -92,8 +92,10 @@ std::map<std::string, std::string> Options::saved() const {
 bool parse(int argc, char** argv, Options& options, int& exit_code) {
   CLI::App app("Trains a byte-level GPT on text, cut into stages and pipelined along any schedule.");
   app.option_defaults()->always_capture_default();
+  app.option_defaults()->take_last();
   app.add_option("FILE", options.files,
                  "text to learn; by default the licences and copyright files of a Debian machine")
+      ->take_all()
       ->check(CLI::ExistingFile);
   add_pipeline_options(app, options);
   add_model_options(app, options.model);

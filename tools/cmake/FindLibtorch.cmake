@@ -5,11 +5,15 @@
 #
 #   Libtorch::c10, Libtorch::cpu   (libc10, libtorch_cpu)
 #
-# It looks, in this order, in Libtorch_ROOT, above Torch_DIR, in CMAKE_PREFIX_PATH, and beside the Python package
-# `torch` of the first python3 on PATH (which need not be importable: a wheel without its CUDA packages will do).
+# It looks, in this order, in Libtorch_ROOT, above Torch_DIR, in CMAKE_PREFIX_PATH (each also from the environment), in
+# what tools/libtorch has fetched, and beside the Python package `torch` of the first python3 on PATH (which need not be
+# importable: a wheel without its CUDA packages will do).
 # Sets Libtorch_FOUND, Libtorch_VERSION, Libtorch_INCLUDE_DIRS and Libtorch_PREFIX.
 
 set(_libtorch_hints "")
+if(NOT Torch_DIR AND DEFINED ENV{Torch_DIR})
+  file(TO_CMAKE_PATH "$ENV{Torch_DIR}" Torch_DIR)
+endif()
 if(Torch_DIR)
   list(APPEND _libtorch_hints "${Torch_DIR}/../../..")
 endif()
@@ -26,13 +30,14 @@ endif()
 
 # CMAKE_PREFIX_PATH may hold libtorch itself or the folder share/cmake inside it (torch.utils.cmake_prefix_path).
 set(_libtorch_above "")
-foreach(prefix IN LISTS CMAKE_PREFIX_PATH)
+file(TO_CMAKE_PATH "$ENV{CMAKE_PREFIX_PATH}" _libtorch_prefixes)
+foreach(prefix IN LISTS CMAKE_PREFIX_PATH _libtorch_prefixes)
   list(APPEND _libtorch_above "${prefix}/../..")
 endforeach()
 
 find_path(Libtorch_HEADERS torch/csrc/autograd/engine.h
           HINTS ${_libtorch_hints}
-          PATHS ${_libtorch_above} "${_libtorch_package}"
+          PATHS ${_libtorch_above} "${CMAKE_CURRENT_LIST_DIR}/../../.cache/libtorch/torch" "${_libtorch_package}"
           PATH_SUFFIXES include)
 mark_as_advanced(Libtorch_HEADERS)
 if(Libtorch_HEADERS)
@@ -55,7 +60,7 @@ find_package_handle_standard_args(Libtorch
   REQUIRED_VARS Libtorch_CPU_LIBRARY Libtorch_C10_LIBRARY Libtorch_HEADERS
   VERSION_VAR Libtorch_VERSION HANDLE_VERSION_RANGE)
 
-if(Libtorch_FOUND)
+if(Libtorch_FOUND AND NOT CMAKE_SCRIPT_MODE_FILE)
   set(Libtorch_INCLUDE_DIRS "${Libtorch_HEADERS}" "${Libtorch_HEADERS}/torch/csrc/api/include")
   if(NOT TARGET Libtorch::cpu)
     add_library(Libtorch::c10 SHARED IMPORTED)

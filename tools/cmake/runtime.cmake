@@ -1,8 +1,5 @@
 # Decides whether the runtime is built: sets COUNTERFLOW_WITH_RUNTIME.
-#
-# The autograd graph that the runtime takes apart is libtorch's own business, which changes from version to version:
-# only those that the tests have run with are taken.
-set(COUNTERFLOW_LIBTORCH_VERSIONS 2.11...<2.12)
+include(${CMAKE_CURRENT_LIST_DIR}/libtorch_versions.cmake)
 
 set(COUNTERFLOW_WITH_RUNTIME OFF)
 if(NOT COUNTERFLOW_BUILD_RUNTIME STREQUAL "OFF")
