@@ -13,6 +13,8 @@ StageFactory split(const torch::nn::Sequential& model, const std::vector<int>& n
   if (total != static_cast<int>(model->size()))
     throw InvalidConfig("stages of " + std::to_string(total) + " modules in all; the model has " +
                         std::to_string(model->size()));
+  for (const int number : num_modules)
+    if (number < 1) throw InvalidConfig("a stage of " + std::to_string(number) + " modules");
   return [model, num_modules](int stage) {
     if (stage >= static_cast<int>(num_modules.size()))
       throw InvalidConfig("the model is cut into " + std::to_string(num_modules.size()) +

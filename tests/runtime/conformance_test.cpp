@@ -11,6 +11,7 @@
 #include "counterflow/runtime/module.h"
 #include "counterflow/runtime/pipeline.h"
 #include "counterflow/runtime/random.h"
+#include "faulty_transport.h"
 #include "models.h"
 #include "plain_loop.h"
 
@@ -100,8 +101,14 @@ void train(Transport& transport, const Schedule& schedule, const models::Model& 
   }
 }
 
+/// What the ranks run over.
+struct Ranks {
+  LocalOptions local{};
+  Faults faults{};
+};
+
 plain::Run train(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
-                 const LocalOptions& local) {
+                 const Ranks& ranks) {
   plain::Run run;
   run.losses.assign(kSteps, std::vector<at::Tensor>(schedule.num_micro_batches()));
   run.gradients.resize(schedule.num_stages());
@@ -109,7 +116,11 @@ plain::Run train(const Schedule& schedule, const models::Model& model, const Pip
   std::mutex mutex;
   run_local(
       schedule.num_ranks(),
-      [&](Transport& transport) { train(transport, schedule, model, options, mutex, run); }, local);
+      [&](Transport& transport) {
+        FaultyTransport late(transport, ranks.faults);
+        train(late, schedule, model, options, mutex, run);
+      },
+      ranks.local);
   return run;
 }
 
@@ -129,10 +140,10 @@ void expect_equal(const std::vector<std::vector<at::Tensor>>& found,
 }
 
 void expect_conforms(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
-                     const LocalOptions& local = {}) {
+                     const Ranks& ranks = {}) {
   const plain::Seed seed = [](int step, int stage, int m) { return random_seed(kSeed, step, stage, m); };
   const int num_micro_batches = schedule.num_micro_batches();
-  const plain::Run found = train(schedule, model, options, local);
+  const plain::Run found = train(schedule, model, options, ranks);
 
   const plain::Run loop = plain::train(model, num_micro_batches, 1, seed);
   for (int m = 0; m < num_micro_batches; ++m) EXPECT_TRUE(found.losses[0][m].equal(loop.losses[0][m])) << m;
@@ -184,7 +195,15 @@ TEST_P(ConformanceTest, TrainsAnMlpAsThePlainLoop) {
 TEST_P(ConformanceTest, NeedsNoBufferingOfSends) {
   for_sizes(4, [](const Schedule& schedule) {
     const auto model = models::mlp(schedule.num_stages());
-    expect_conforms(schedule, *model, options_for(*model), {.rendezvous = true});
+    expect_conforms(schedule, *model, options_for(*model), {.local = {.rendezvous = true}});
+  });
+}
+
+TEST_P(ConformanceTest, DoesNotDependOnTimings) {
+  for_sizes(4, [](const Schedule& schedule) {
+    const auto model = models::mlp(schedule.num_stages());
+    const Faults late{.seed = 7, .max_delay = std::chrono::microseconds(300)};
+    expect_conforms(schedule, *model, options_for(*model), {.faults = late});
   });
 }
 

@@ -16,6 +16,7 @@
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
 #include "counterflow/runtime/pipeline.h"
+#include "faulty_transport.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -52,14 +53,16 @@ struct Setting {
   std::function<void(PipelineOptions&)> options = [](PipelineOptions&) {};
   std::function<void(int rank)> before_step = [](int) {};
   std::function<Batch(int rank)> batch = [](int) { return ones(8); };
+  Faults faults{};
 };
 
 /// Every rank's error of a step, "none" where there was none. Fails where that takes long.
 std::vector<std::string> errors_of(const Setting& setting) {
   std::vector<std::string> errors(kRanks, "none");
   const auto start = std::chrono::steady_clock::now();
-  run_local(kRanks, [&](Transport& transport) {
-    const int rank = transport.rank();
+  run_local(kRanks, [&](Transport& local) {
+    const int rank = local.rank();
+    FaultyTransport transport(local, setting.faults);
     try {
       PipelineOptions options{.loss = setting.loss, .timeout = std::chrono::seconds(60)};
       setting.options(options);
@@ -171,6 +174,29 @@ TEST(FailureTest, ARankThatIsLateIsGivenUpAfterTheTimeLimit) {
   }
   EXPECT_EQ(timeouts, kRanks);  // one rank noticed, and the others say what it said
   EXPECT_THAT(errors[2], HasSubstr("2F0: waited 0.3"));
+}
+
+TEST(FailureTest, AMessageThatIsLostIsMissed) {
+  Setting setting{.generator = "1f1b"};
+  setting.options = [](PipelineOptions& options) { options.timeout = std::chrono::milliseconds(300); };
+  setting.faults.drops = [](const Message& message) { return message.producer == forward(2, 7); };
+  EXPECT_THAT(errors_of(setting)[3],
+              MatchesRegex("rank 3: 3F7: waited 0.3.* s for 2F7 from rank 2: nothing came in time"));
+  setting.faults.drops = [](const Message& message) { return message.producer == forward(1, 2); };
+  EXPECT_THAT(errors_of(setting), Each(HasSubstr("rank 1 sent 1F3 where 1F2 was expected")));
+}
+
+TEST(FailureTest, AGradientOfAnotherShapeIsAnError) {
+  Setting setting{.generator = "1f1b"};
+  setting.faults.changes = [](Message& message) {
+    if (message.producer == backward(2, 1)) message.tensors[0] = at::ones({2, 4});
+  };
+  EXPECT_THAT(errors_of(setting)[1],
+              HasSubstr("1B1: rank 2 sent Float[2, 4] for 2B1, but Float[2, 3] for 2B0"));
+  setting.faults.changes = [](Message& message) {
+    if (message.producer.kind == PassKind::kBackward) message.tensors.clear();
+  };
+  EXPECT_THAT(errors_of(setting), Each(HasSubstr("2B0: 0 gradients for 1 outputs")));
 }
 
 TEST(FailureTest, OtherShapesThanBeforeAreAnError) {
