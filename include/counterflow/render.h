@@ -31,4 +31,11 @@ std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOpt
 /// viewer would open that.
 std::string draw_svg(std::span<const Timeline> timelines);
 
+/// Traces for chrome://tracing, https://ui.perfetto.dev and whatever else reads them: a process a timeline,
+/// in it a track a rank and a track a link, arrows from senders to receivers, counters of activations. A
+/// track has no room for messages that overlap: a link gets as many tracks of its name as it takes. An
+/// abstract unit of time is shown as a microsecond.
+std::string chrome_trace(std::span<const Timeline> timelines);    ///< JSON, 100 bytes an event
+std::string perfetto_trace(std::span<const Timeline> timelines);  ///< protobuf, 40 bytes an event
+
 }  // namespace counterflow

@@ -31,14 +31,16 @@ struct Options {
   bool open = false;
 };
 
-enum class Kind { kTerminal, kSvg };
+enum class Kind { kTerminal, kSvg, kChromeTrace, kPerfettoTrace };
 
 struct Ending {
   std::string_view text;
   Kind kind;
 };
 
-constexpr std::array kEndings = {Ending{".txt", Kind::kTerminal}, Ending{".svg", Kind::kSvg}};
+constexpr std::array kEndings = {Ending{".txt", Kind::kTerminal}, Ending{".svg", Kind::kSvg},
+                                 Ending{".json", Kind::kChromeTrace},
+                                 Ending{".pftrace", Kind::kPerfettoTrace}};
 
 Kind kind_of(const std::string& output) {
   if (output == "-") return Kind::kTerminal;
@@ -64,6 +66,10 @@ std::string draw(const std::vector<Timeline>& timelines, Kind kind, const Option
                                        .one_page = options.one_page});
     case Kind::kSvg:
       return draw_svg(timelines);
+    case Kind::kChromeTrace:
+      return chrome_trace(timelines);
+    case Kind::kPerfettoTrace:
+      return perfetto_trace(timelines);
   }
   return "";
 }
@@ -91,7 +97,8 @@ Verb render_verb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("render", "Draws a schedule under given costs");
   verb->add_option("FILE", options->file, "A schedule; - is standard input")->required();
   verb->add_option("-o,--output", options->output,
-                   "What to write, its kind by its ending: .svg, .txt; - is the terminal (-)")
+                   "What to write, its kind by its ending: .svg, .json (Chrome's trace), .pftrace "
+                   "(Perfetto's) or .txt; - is the terminal (-)")
       ->type_name("FILE");
   verb->add_option("--compare", options->compare, "A second schedule, drawn beside the first at one scale")
       ->type_name("FILE");

@@ -53,6 +53,12 @@ TEST(RenderCommandTest, KindFollowsTheEnding) {
   const std::string svg = folder.path() + "/a.svg";
   EXPECT_EQ(run_command(render({"-o", svg}), dualpipe()).status, 0);
   EXPECT_EQ(read_whole(svg), draw_svg({&timeline, 1}));
+  const std::string chrome = folder.path() + "/a.json";
+  EXPECT_EQ(run_command(render({"-o", chrome}), dualpipe()).status, 0);
+  EXPECT_EQ(read_whole(chrome), chrome_trace({&timeline, 1}));
+  const std::string perfetto = folder.path() + "/a.pftrace";
+  EXPECT_EQ(run_command(render({"-o", perfetto}), dualpipe()).status, 0);
+  EXPECT_EQ(read_whole(perfetto), perfetto_trace({&timeline, 1}));
   const std::string text = folder.path() + "/a.txt";
   EXPECT_EQ(run_command(render({"-o", text, "--width", "80"}), dualpipe()).status, 0);
   EXPECT_EQ(read_whole(text), draw_terminal({&timeline, 1}));
