@@ -3,5 +3,5 @@ execute_process(COMMAND ${command} ${generate} COMMAND ${command} ${verify} RESU
 if(NOT results STREQUAL "0;0")
   list(JOIN generate " " generate)
   list(JOIN verify " " verify)
-  message(FATAL_ERROR "counterflow ${generate} | counterflow ${verify}: exit status ${results}")
+  message(FATAL_ERROR "exit status ${results} of\n  counterflow ${generate} | counterflow ${verify}")
 endif()

@@ -12,8 +12,11 @@ if(TARGET counterflow_command)
   install(EXPORT counterflow-command NAMESPACE counterflow:: DESTINATION ${package_dir})
 endif()
 
+set(schedules_dir ${CMAKE_INSTALL_DATADIR}/counterflow/schedules)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/schedules/ DESTINATION ${schedules_dir})
+
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/counterflowConfig.cmake.in counterflowConfig.cmake
-                              INSTALL_DESTINATION ${package_dir})
+                              INSTALL_DESTINATION ${package_dir} PATH_VARS schedules_dir)
 write_basic_package_version_file(counterflowConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/counterflowConfig.cmake
               ${PROJECT_BINARY_DIR}/counterflowConfigVersion.cmake
