@@ -35,8 +35,9 @@ Needs needs_of(std::span<const Timeline> timelines, const std::function<int(cons
       for (const Bar& bar : rank.bars) {
         if (bar.duration() <= 0) continue;
         const int width = label_width(bar.action);
-        const auto units = static_cast<double>(bar.duration() / needs.unit);
-        needs.columns_per_unit = std::max(needs.columns_per_unit, std::ceil(width / units));
+        const Time units = bar.duration() / needs.unit;
+        needs.columns_per_unit =
+            std::max(needs.columns_per_unit, std::ceil(width / static_cast<double>(units)));
         needs.columns_per_time =
             std::max(needs.columns_per_time, (width + 1) / static_cast<double>(bar.duration()));
       }
