@@ -50,4 +50,11 @@ class Progress {
   std::thread thread_;
 };
 
+/// What `work` returns; a Progress shows meanwhile, and is gone before the result is printed.
+template <typename Work>
+auto with_progress(const std::string& what, const Work& work) {
+  const Progress progress(what);
+  return work();
+}
+
 }  // namespace counterflow::command

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "counterflow/format.h"
+#include "terminal.h"
 #include "verb.h"
 
 namespace counterflow::command {
@@ -13,11 +14,15 @@ struct Options {
   std::string output = "-";
 };
 
-ExitStatus run(const Options& options) {
+std::string convert(const Options& options) {
   const Schedule schedule = read_file(options.file);
-  write_file(options.output, options.to == "torch"  ? format_torch(schedule)
-                             : options.to == "json" ? format_json(schedule)
-                                                    : format(schedule));
+  if (options.to == "torch") return format_torch(schedule);
+  if (options.to == "json") return format_json(schedule);
+  return format(schedule);
+}
+
+ExitStatus run(const Options& options) {
+  write_file(options.output, with_progress("converting " + options.file, [&] { return convert(options); }));
   return kOk;
 }
 

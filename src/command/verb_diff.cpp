@@ -4,6 +4,7 @@
 #include "counterflow/diff.h"
 #include "counterflow/error.h"
 #include "counterflow/format.h"
+#include "terminal.h"
 #include "verb.h"
 
 namespace counterflow::command {
@@ -17,11 +18,13 @@ struct Options {
 ExitStatus run(const Options& options) {
   if (options.a == "-" && options.b == "-")
     throw InvalidConfig("diff: expected at most one of A and B to be standard input, found both");
-  const Schedule a = read_file(options.a);
-  const Schedule b = read_file(options.b);
-  const Difference difference = diff(a, b);
-  write_file("-", draw(difference, a, b, options.a, options.b));
-  return difference.empty() ? kOk : kCheckFailed;
+  const std::string text = with_progress("comparing", [&] {
+    const Schedule a = read_file(options.a);
+    const Schedule b = read_file(options.b);
+    return draw(diff(a, b), a, b, options.a, options.b);
+  });
+  write_file("-", text);
+  return text.empty() ? kOk : kCheckFailed;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "counterflow/fold.h"
 #include "counterflow/format.h"
+#include "terminal.h"
 #include "verb.h"
 
 namespace counterflow::command {
@@ -26,7 +27,9 @@ Verb transform_verb(CLI::App& app, const char* verb_name, const char* summary, c
   verb->add_option("-o,--output", options->output, "The file to write (standard output)")->type_name("FILE");
   verb->footer(example);
   return {verb, [options, transform] {
-            write_file(options->output, format(transform(read_file(options->file), options->name)));
+            write_file(options->output, with_progress("folding " + options->file, [&] {
+                         return format(transform(read_file(options->file), options->name));
+                       }));
             return kOk;
           }};
 }

@@ -20,15 +20,19 @@ struct Options {
   std::string output = "-";
 };
 
-ExitStatus run(const Options& options) {
-  const Progress progress("generating " + options.name);
+std::string generate_text(const Options& options) {
   Schedule schedule = generate(options.name, options.size);
   if (options.forward_only) schedule = forward_only(schedule);
   for (const std::string& claim : options.claims) {
     const UniformCost cost = parse_uniform_cost(claim);
     schedule.claims.push_back({simulate(schedule, cost).bubble, cost});
   }
-  write_file(options.output, format(schedule));
+  return format(schedule);
+}
+
+ExitStatus run(const Options& options) {
+  write_file(options.output,
+             with_progress("generating " + options.name, [&] { return generate_text(options); }));
   return kOk;
 }
 

@@ -5,6 +5,7 @@
 #include "counterflow/format.h"
 #include "counterflow/program.h"
 #include "program_view.h"
+#include "terminal.h"
 #include "verb.h"
 
 namespace counterflow::command {
@@ -17,9 +18,12 @@ struct Options {
 };
 
 ExitStatus run(const Options& options) {
-  const Schedule schedule = read_file(options.file);
-  const Program program = lower(schedule, options.lower);
-  write_file("-", options.json ? program_json(schedule, program) : program_text(schedule, program));
+  const std::string text = with_progress("lowering " + options.file, [&] {
+    const Schedule schedule = read_file(options.file);
+    const Program program = lower(schedule, options.lower);
+    return options.json ? program_json(schedule, program) : program_text(schedule, program);
+  });
+  write_file("-", text);
   return kOk;
 }
 

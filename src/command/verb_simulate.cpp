@@ -21,15 +21,13 @@ struct Options {
 
 ExitStatus run(const Options& options) {
   const CostModel costs = options.costs.read();
-  std::string text;
-  {
-    const Progress progress("simulating " + options.file);
+  const std::string text = with_progress("simulating " + options.file, [&] {
     const Schedule schedule = read_complete_schedule(options.file);
     const Simulation simulation = simulate(schedule, costs);
-    text = options.json
+    return options.json
                ? simulation_json(schedule, simulation)
                : simulation_text(schedule, simulation, options.costs.describe(), options.critical_path);
-  }
+  });
   write_file("-", text);
   return kOk;
 }
