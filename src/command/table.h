@@ -1,6 +1,7 @@
 // A table of text with aligned columns.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -8,7 +9,7 @@ namespace counterflow::command {
 
 class Table {
  public:
-  enum class Align { kLeft, kRight };
+  enum class Align : std::uint8_t { kLeft, kRight };
 
   struct Column {
     std::string title;
