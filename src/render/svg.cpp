@@ -168,7 +168,13 @@ class Panel {
       for (const Bar& bar : timeline_.ranks[rank].bars) add(bar, row(rank));
     }
     std::string svg = head() + axis();
-    for (const auto& [name, d] : paths_) svg += "<path class=\"" + name + "\" d=\"" + d + "\"/>\n";
+    for (const auto& [name, d] : paths_) {
+      svg += "<path class=\"";
+      svg += name;
+      svg += "\" d=\"";
+      svg += d;
+      svg += "\"/>\n";
+    }
     if (!pairs_.empty()) svg += "<path class=\"pair\" d=\"" + pairs_ + "\"/>\n";
     if (!timeline_.critical_path.empty()) svg += "<path class=\"critical\" d=\"" + critical_path() + "\"/>\n";
     svg += "<g class=\"on-light\">\n" + dark_labels_ + "</g>\n<g class=\"on-dark\">\n" + light_labels_ +
