@@ -82,12 +82,31 @@ TEST(SafetensorsTest, WritesTheFormatToTheByte) {
   EXPECT_EQ(read_bytes(path), expected);
 }
 
-TEST(SafetensorsTest, TakesATypicalFile) {
-  EXPECT_EQ(
-      refusal(file_of(
-          R"({"__metadata__":{"format":"pt"},"x":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}  )",
-          24)),
-      "");
+// Written by the reference implementation (Python's safetensors 0.8.0).
+TEST(SafetensorsTest, ReadsAFileOfTheReferenceImplementation) {
+  const std::string header =
+      R"({"__metadata__":{"format":"np"},"z":{"dtype":"I64","shape":[0,3],"data_offsets":[0,0]},)"
+      R"("s":{"dtype":"F64","shape":[],"data_offsets":[0,8]},)"
+      R"("a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]},)"
+      R"("b":{"dtype":"BOOL","shape":[2],"data_offsets":[32,34]}}     )";
+  ASSERT_EQ(header.size(), 256U);
+  const std::string data(
+      "\0\0\0\0\0\0\x0c\x40"
+      "\0\0\0\0\0\0\x80\x3f\0\0\0\x40\0\0\x40\x40\0\0\x80\x40\0\0\xa0\x40"
+      "\1\0",
+      34);
+  const TemporaryFolder folder;
+  write_bytes(folder / "reference", file_of(header, 0) + data);
+  const SafetensorsFile file(folder / "reference");
+  EXPECT_EQ(file.entries().size(), 4U);
+  EXPECT_EQ(file.metadata().at("format"), "np");
+  EXPECT_EQ(file.read("z").sizes(), (at::IntArrayRef{0, 3}));
+  EXPECT_EQ(file.read("s").item<double>(), 3.5);
+  EXPECT_TRUE(at::equal(file.read("a"), at::arange(6, at::kFloat).view({2, 3})));
+  EXPECT_TRUE(at::equal(file.read("b"), at::arange(2).lt(1)));
+}
+
+TEST(SafetensorsTest, TakesAFileWithoutTensors) {
   EXPECT_EQ(refusal(file_of("{}", 0)), "");
 }
 
