@@ -57,6 +57,7 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
   cells_ = std::vector<Cell>(index(static_cast<int>(setup_.stages.size()), 0));
   input_shapes_.assign(setup_.stages.size(), std::nullopt);
   gradient_shapes_.assign(setup_.stages.size(), std::nullopt);
+  setup_.transport.begin_step(training_);
   result.losses.resize(schedule_.num_micro_batches());
   result.outputs.resize(schedule_.num_micro_batches());
   for (const Instruction& instruction : program_.ranks[rank_]) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "counterflow/runtime/error.h"
+#include "device_order.h"
 #include "local_hub.h"
 
 namespace counterflow::runtime {
@@ -41,7 +42,7 @@ void sum(const std::vector<Tensors*>& ranks, std::size_t i) {
     if (total.defined() && !alike({total}, {part}))
       throw TransportError("a sum over " + describe(total) + " on one rank and " + describe(part) +
                            " on another");
-    total = total.defined() ? total.add_(part) : part.clone();
+    total = total.defined() ? total.add_(part.to(total.device())) : part.clone();
   }
   if (!total.defined()) return;
   for (Tensors* tensors : ranks) {
@@ -51,6 +52,7 @@ void sum(const std::vector<Tensors*>& ranks, std::size_t i) {
     else
       mine = total.clone();
   }
+  finish_work({total});
 }
 
 class LocalTransport : public Transport {
@@ -75,7 +77,8 @@ class LocalTransport : public Transport {
       throw TransportError("there is no channel from rank " + std::to_string(rank_) + " to rank " +
                            std::to_string(to));
     if (!rendezvous_) message.tensors = copies_of(message.tensors);
-    hub_->send(rank_, to, std::move(message));
+    DeviceEvents ready = devices_now(message.tensors);
+    hub_->send(rank_, to, {std::move(message), std::move(ready)});
     ++sent_;
   }
 
@@ -118,6 +121,7 @@ class LocalTransport : public Transport {
           throw TransportError("a sum over " + std::to_string(ranks.front()->size()) +
                                " tensors on one rank and " + std::to_string(other->size()) + " on another");
       for (std::size_t i = 0; i < ranks.front()->size(); ++i) sum(ranks, i);
+      for (const Tensors* all : ranks) finish_work(*all);
     });
   }
 
@@ -132,6 +136,7 @@ class LocalTransport : public Transport {
                                ", rank " + std::to_string(rank) + " with " + describe(target));
         if (rank == root) continue;
         for (std::size_t i = 0; i < source.size(); ++i) target[i].copy_(source[i]);
+        finish_work(target);
       }
     });
   }
@@ -181,9 +186,12 @@ class LocalTransport : public Transport {
   }
 
   void take(int from, Receive& receive) {
-    receive.message = hub_->receive(from, rank_, wiring_.timeout);
+    LocalHub::Parcel parcel = hub_->receive(from, rank_, wiring_.timeout);
+    take_over(parcel.message.tensors, parcel.ready);
+    receive.message = std::move(parcel.message);
     if (rendezvous_) {
       receive.message->tensors = copies_of(receive.message->tensors);
+      finish_work(receive.message->tensors);
       hub_->count_received(from);
     }
     if (receive.message->producer != receive.producer)
@@ -192,6 +200,7 @@ class LocalTransport : public Transport {
   }
 
   void meet(int group, Tensors* tensors, const LocalHub::Act& act) {
+    finish_work(*tensors);
     hub_->meet(wiring_.groups.at(group), rank_, tensors, wiring_.timeout, act);
   }
 

@@ -4,24 +4,24 @@
 
 namespace counterflow::runtime {
 
-void LocalHub::send(int from, int to, Message message) {
+void LocalHub::send(int from, int to, Parcel parcel) {
   check_failure();
   Box& box = boxes_[to];
   {
     const std::lock_guard lock(box.mutex);
-    box.messages[from].push_back(std::move(message));
+    box.messages[from].push_back(std::move(parcel));
   }
   box.changed.notify_one();
 }
 
-Message LocalHub::receive(int from, int to, Timeout timeout) {
+LocalHub::Parcel LocalHub::receive(int from, int to, Timeout timeout) {
   Box& box = boxes_[to];
   std::unique_lock lock(box.mutex);
-  std::deque<Message>& queue = box.messages[from];
+  std::deque<Parcel>& queue = box.messages[from];
   wait(box, lock, from, timeout, [&queue] { return !queue.empty(); });
-  Message message = std::move(queue.front());
+  Parcel parcel = std::move(queue.front());
   queue.pop_front();
-  return message;
+  return parcel;
 }
 
 void LocalHub::count_received(int from) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "counterflow/runtime/transport.h"
+#include "device_order.h"
 
 namespace counterflow::runtime {
 
@@ -28,10 +29,16 @@ class LocalHub {
 
   int num_ranks() const { return static_cast<int>(boxes_.size()); }
 
-  void send(int from, int to, Message message);
+  /// A message, and what its sender's devices had yet to do for it.
+  struct Parcel {
+    Message message;
+    DeviceEvents ready;
+  };
+
+  void send(int from, int to, Parcel parcel);
 
   /// The next message from a rank.
-  Message receive(int from, int to, Timeout timeout);
+  Parcel receive(int from, int to, Timeout timeout);
 
   /// Counts messages that their receiver has copied; the sender waits until all of its own are.
   void count_received(int from);
@@ -60,7 +67,7 @@ class LocalHub {
   struct Box {
     std::mutex mutex;
     std::condition_variable changed;
-    std::map<int, std::deque<Message>> messages;  ///< by sender
+    std::map<int, std::deque<Parcel>> messages;  ///< by sender
     std::int64_t received = 0;                    ///< of this rank's messages, by others
   };
 

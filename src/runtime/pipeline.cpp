@@ -16,6 +16,7 @@
 #include "counterflow/runtime/random.h"
 #include "executor.h"
 #include "gradients.h"
+#include "recorded_step.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -85,10 +86,14 @@ class Pipeline::Impl {
   StepResult step(const Batch& batch) {
     return guard("before the first action", [&] {
       check(batch, true);
-      gradients_->begin_step();
-      StepResult result = run(*training_, batch, num_steps_);
-      doing_ = "summing gradients";
-      gradients_->end_step();
+      const auto body = [this](const Batch& all) {
+        gradients_->begin_step();
+        StepResult result = run(*training_, all, num_steps_);
+        doing_ = "summing gradients";
+        gradients_->end_step();
+        return result;
+      };
+      StepResult result = recorded_ ? recorded_->run(batch, body) : body(batch);
       ++num_steps_;
       return result;
     });
@@ -203,6 +208,7 @@ class Pipeline::Impl {
     const Executor::Setup setup{transport_, options_, first_rank_, stage_numbers_, stages_};
     training_ = std::make_unique<Executor>(schedule_, program_, setup);
     evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
+    if (options_.recorder) recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters());
   }
 
   void check_ranks() const {
@@ -218,6 +224,12 @@ class Pipeline::Impl {
       if (stage < 0 || stage >= schedule_.num_stages())
         throw InvalidConfig("stage " + std::to_string(stage) + " is to be recomputed; there are " +
                             std::to_string(schedule_.num_stages()));
+    if (options_.recorder && !transport_.can_be_recorded())
+      throw InvalidConfig("this transport's messages cannot be recorded (PipelineOptions::recorder)");
+    if (options_.recorder && (options_.varying_shapes || options_.check_losses))
+      throw InvalidConfig(
+          "a recorded step has fixed shapes and does not show its losses to the host: it goes with neither "
+          "varying_shapes nor check_losses");
     const std::vector<std::string> digests = transport_.all_gather(digest(schedule_, options_));
     for (std::size_t rank = 0; rank < digests.size(); ++rank)
       if (digests[rank] != digests[transport_.rank()])
@@ -296,6 +308,7 @@ class Pipeline::Impl {
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> evaluation_;
+  std::unique_ptr<RecordedStep> recorded_;
   const Executor* running_ = nullptr;
   std::string doing_;
   std::string failed_;  ///< what an earlier call threw

@@ -1,6 +1,7 @@
 // Ranks as threads of one process, and the transport between them. Needs nothing installed.
 //
-// Messages are copied: ranks never share storage.
+// Messages are copied: ranks never share storage. Tensors may be on GPUs, and ranks may share a GPU: each
+// rank's current device (torch's, of its thread) is where what it receives arrives.
 #pragma once
 
 #include <functional>

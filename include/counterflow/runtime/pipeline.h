@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "counterflow/runtime/recorder.h"
 #include "counterflow/runtime/stage.h"
 #include "counterflow/runtime/transport.h"
 #include "counterflow/schedule.h"
@@ -84,6 +85,11 @@ struct PipelineOptions {
 
   /// Whether step() returns the last stage's outputs.
   bool keep_outputs = false;
+
+  /// Records the second training step and replays it from then on, with the results of the step as it is.
+  /// Shapes and weights stay the same then, and the gradients that step() leaves are overwritten by the next
+  /// unless it has to add to them. Needs a transport that can be recorded, on all ranks.
+  std::shared_ptr<StepRecorder> recorder{};
 
   /// How long a rank waits for another before it gives up.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);

@@ -62,7 +62,13 @@ class Transport {
   virtual int rank() const = 0;
   virtual int num_ranks() const = 0;
 
+  /// Whether a StepRecorder can record its messages.
+  virtual bool can_be_recorded() const { return false; }
+
   virtual void connect(const Wiring& wiring) = 0;
+
+  /// Says which kind of step comes: messages of a training step and of an evaluation may differ.
+  virtual void begin_step(bool training) { static_cast<void>(training); }
 
   /// Starts to send to rank `to`.
   virtual void send(int to, Message message) = 0;

@@ -1,0 +1,25 @@
+// Records a whole step of a rank once and does it again without the host.
+#pragma once
+
+#include <functional>
+
+namespace counterflow::runtime {
+
+/// One step of one rank. make_cuda_recorder() (cuda_recorder.h) makes one of a CUDA graph. Belongs to one
+/// pipeline and one thread.
+class StepRecorder {
+ public:
+  virtual ~StepRecorder() = default;
+
+  /// Runs `body` where it can be recorded later. What the calling thread has asked of the device before is
+  /// done first, and what it asks for afterwards comes after.
+  virtual void run(const std::function<void()>& body) = 0;
+
+  /// Inside run(): calls `body` without doing what it asks of the device, and keeps that instead.
+  virtual void record(const std::function<void()>& body) = 0;
+
+  /// Inside run(): does what was recorded.
+  virtual void replay() = 0;
+};
+
+}  // namespace counterflow::runtime

@@ -1,0 +1,515 @@
+#include "counterflow/runtime/nccl.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAStream.h>
+#include <nccl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#include "counterflow/runtime/error.h"
+#include "counterflow/runtime/log.h"
+#include "cuda_event.h"
+#include "heartbeat.h"
+#include "message_shape.h"
+
+namespace counterflow::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using runtime::check;
+
+void check(ncclResult_t status, const char* what) {
+  if (status != ncclSuccess) {
+    throw TransportError(std::string(what) + ": " + ncclGetErrorString(status) + " (" +
+                         ncclGetLastError(nullptr) + ")");
+  }
+}
+
+std::string seconds(std::chrono::milliseconds time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
+}
+
+bool is_capturing() {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
+
+/// A communicator and the stream on which its operations run.
+struct Line {
+  ncclComm_t comm = nullptr;
+  cudaStream_t stream = nullptr;
+};
+
+class NcclTransport : public Transport {
+ public:
+  NcclTransport(const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
+                const NcclOptions& options)
+      : store_(open_store()), rank_(rank), num_ranks_(num_ranks), options_(options) {
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
+    const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    if (connections != nullptr && std::string_view(connections) == "1")
+      log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
+    heartbeat_.emplace(
+        open_store(), rank, num_ranks, options.heartbeat_timeout,
+        [this](const Heartbeat::Failure&) { abort_lines(); }, [this] { return find_overdue(); });
+  }
+
+  ~NcclTransport() override {
+    heartbeat_.reset();
+    for (Line& line : lines_) {
+      if (line.comm != nullptr && !aborted_) ncclCommDestroy(line.comm);
+      if (line.stream != nullptr) cudaStreamDestroy(line.stream);
+    }
+  }
+
+  int rank() const override { return rank_; }
+  int num_ranks() const override { return num_ranks_; }
+  bool can_be_recorded() const override { return true; }
+
+  void connect(const Wiring& wiring) override {
+    wiring_ = wiring;
+    timeout_ = wiring.timeout;
+    for (const Wiring::Channel& channel : wiring.channels) {
+      if (channel.from != rank_ && channel.to != rank_) continue;
+      const bool sends = channel.from == rank_;
+      const std::string name = std::to_string(channel.from) + "-" + std::to_string(channel.to);
+      Line& line = open("channel/" + name, sends ? 0 : 1, 2);
+      (sends ? out_[channel.to].line : in_[channel.from].line) = &line;
+      touch(line, sends);
+    }
+    groups_.resize(wiring.groups.size());
+    for (std::size_t g = 0; g < wiring.groups.size(); ++g) {
+      const auto& ranks = wiring.groups[g];
+      const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
+      if (mine == ranks.end() || ranks.size() < 2) continue;
+      groups_[g] = &open("group/" + std::to_string(g), static_cast<int>(mine - ranks.begin()),
+                         static_cast<int>(ranks.size()));
+    }
+    for (const Line& line : lines_) drain(line.stream);
+  }
+
+  void begin_step(bool training) override { training_ = training; }
+
+  void send(int to, Message message) override {
+    const c10::AutoGradMode no_grad(false);
+    Outgoing& out = out_.at(to);
+    for (at::Tensor& tensor : message.tensors) {
+      if (!tensor.defined()) continue;
+      if (!tensor.is_cuda()) {
+        throw TransportError("NCCL sends tensors on a GPU, found " + describe(tensor) + " on the CPU from " +
+                             to_string(message.producer));
+      }
+      tensor = tensor.detach().contiguous();
+    }
+    announce(to, out, message);
+    // What was made in a capture is reused by its order on one stream alone: nothing goes before flush().
+    if (!is_capturing())
+      while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
+    Sent& sent = out.sent.emplace_back();
+    sent.done.record(compute());
+    sent.done.block(out.line->stream);
+    sent.tensors = std::move(message.tensors);
+    {
+      const auto lock = lock_lines();
+      check(ncclGroupStart(), "ncclGroupStart");
+      for (const at::Tensor& tensor : sent.tensors) {
+        if (!tensor.defined() || tensor.numel() == 0) continue;
+        check(
+            ncclSend(tensor.const_data_ptr(), tensor.nbytes(), ncclInt8, 1, out.line->comm, out.line->stream),
+            "ncclSend");
+      }
+      check(ncclGroupEnd(), "ncclGroupEnd");
+    }
+    sent.done.record(out.line->stream);
+  }
+
+  void post_receive(int from, int buffer, const Pass& producer) override {
+    Incoming& in = in_.at(from);
+    in.posted.push_back({buffer, producer});
+    start_known(in);
+  }
+
+  Message wait(int from, int buffer) override {
+    Incoming& in = in_.at(from);
+    const auto wanted = std::find_if(in.posted.begin(), in.posted.end(),
+                                     [buffer](const Receive& receive) { return receive.buffer == buffer; });
+    if (wanted == in.posted.end()) {
+      throw TransportError("buffer " + std::to_string(buffer) + " of rank " + std::to_string(from) +
+                           " is waited for and was not posted");
+    }
+    for (auto receive = in.posted.begin(); receive <= wanted; ++receive) {
+      if (receive->started) continue;
+      const Kind kind = kind_of(receive->producer);
+      if (!in.shapes.contains(kind))
+        in.shapes[kind] = parse_message_shape(fetch(shape_key(from, rank_, kind)));
+      start(in, *receive);
+    }
+    wanted->done.block(compute());
+    Message message{wanted->producer, std::move(wanted->tensors),
+                    in.shapes[kind_of(wanted->producer)].differentiable};
+    if (!is_capturing()) watch(from, *wanted);
+    in.posted.erase(wanted);
+    start_known(in);
+    return message;
+  }
+
+  /// Orders the compute stream behind all sends: what is written to their tensors from now on comes after
+  /// them.
+  void flush() override {
+    check_alive();
+    for (auto& [to, out] : out_) {
+      if (!out.sent.empty()) out.sent.back().done.block(compute());
+      out.sent.clear();
+    }
+  }
+
+  void all_reduce(int group, Tensors& tensors) override {
+    const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
+    if (ranks.size() < 2) return;
+    const c10::AutoGradMode no_grad(false);
+    agree_on_defined(group, tensors);
+    const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    for (at::Tensor& tensor : tensors) {
+      if (!tensor.defined() || tensor.numel() == 0) continue;
+      // Every rank adds up the same parts in the same order, so that all get the same bits.
+      std::vector<at::Tensor> parts(ranks.size());
+      parts[own] = tensor.contiguous();
+      exchange(*groups_[group], own, parts);
+      at::Tensor total = at::add(parts[0], parts[1]);
+      for (std::size_t peer = 2; peer < parts.size(); ++peer) total.add_(parts[peer]);
+      tensor.copy_(total);
+    }
+  }
+
+  void broadcast(int group, int root, Tensors& tensors) override {
+    const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
+    if (ranks.size() < 2) return;
+    const c10::AutoGradMode no_grad(false);
+    const auto index = static_cast<int>(std::find(ranks.begin(), ranks.end(), root) - ranks.begin());
+    for (at::Tensor& tensor : tensors) {
+      if (!tensor.defined() || tensor.numel() == 0) continue;
+      at::Tensor whole = tensor.contiguous();
+      {
+        const auto lock = lock_lines();
+        check(ncclBroadcast(whole.const_data_ptr(), whole.mutable_data_ptr(), whole.nbytes(), ncclInt8, index,
+                            groups_[group]->comm, compute()),
+              "ncclBroadcast");
+      }
+      if (!whole.is_same(tensor)) tensor.copy_(whole);
+    }
+  }
+
+  std::vector<std::string> all_gather(std::string_view bytes) override {
+    const std::string prefix = "counterflow/gather/" + std::to_string(gathered_++) + "/";
+    store_->set(prefix + std::to_string(rank_), std::string(bytes) + ".");  // the store knows no empty values
+    std::vector<std::string> all;
+    for (int rank = 0; rank < num_ranks_; ++rank) {
+      all.push_back(fetch(prefix + std::to_string(rank)));
+      all.back().pop_back();
+    }
+    return all;
+  }
+
+  void abort(std::string_view reason) noexcept override {
+    if (heartbeat_) heartbeat_->abort(std::string(reason));
+    abort_lines();
+  }
+
+ private:
+  /// The stage that makes a message, whether it is a gradient, whether the step trains.
+  using Kind = std::tuple<std::int32_t, bool, bool>;
+
+  struct Sent {
+    CudaEvent done;
+    Tensors tensors;
+  };
+  struct Outgoing {
+    Line* line = nullptr;
+    std::map<Kind, MessageShape> shapes;
+    std::deque<Sent> sent;
+  };
+  struct Receive {
+    int buffer = 0;
+    Pass producer;
+    bool started = false;
+    CudaEvent done{};
+    Tensors tensors{};
+  };
+  struct Incoming {
+    Line* line = nullptr;
+    std::map<Kind, MessageShape> shapes;
+    std::deque<Receive> posted;
+  };
+
+  /// A receive that the compute stream waits for.
+  struct Watched {
+    CudaEvent done;
+    Pass producer;
+    int from = 0;
+  };
+
+  Kind kind_of(const Pass& producer) const {
+    return {producer.stage, producer.kind != PassKind::kForward, training_};
+  }
+
+  static std::string shape_key(int from, int to, const Kind& kind) {
+    const auto& [stage, gradient, training] = kind;
+    return "counterflow/shape/" + std::to_string(from) + "-" + std::to_string(to) + "/" +
+           (training ? "training/" : "evaluation/") + std::to_string(stage) + (gradient ? "B" : "F");
+  }
+
+  at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
+
+  cudaStream_t compute() const {
+    return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device)).stream();
+  }
+
+  /// Makes a communicator. All ranks make theirs in the order of the wiring, so that none waits in a circle.
+  Line& open(const std::string& name, int rank, int num_ranks) {
+    ncclUniqueId id{};
+    const std::string key = "counterflow/nccl/" + name;
+    if (rank == 0) {
+      check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+      store_->set(key, std::string(id.internal, sizeof id.internal));
+    } else {
+      const std::string bytes = fetch(key);
+      if (bytes.size() != sizeof id.internal)
+        throw TransportError("the first rank of " + name + " announced no NCCL id");
+      std::copy(bytes.begin(), bytes.end(), id.internal);
+    }
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    if (options_.max_ctas > 0) {
+      config.minCTAs = 1;
+      config.maxCTAs = options_.max_ctas;
+    }
+    Line line;
+    int lowest = 0;
+    int highest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
+    check(cudaStreamCreateWithPriority(&line.stream, cudaStreamNonBlocking, highest), "cudaStreamCreate");
+    check(ncclCommInitRankConfig(&line.comm, num_ranks, id, rank, &config),
+          ("ncclCommInitRankConfig of " + name).c_str());
+    const std::lock_guard lock(lines_mutex_);
+    return lines_.emplace_back(line);
+  }
+
+  /// NCCL connects two ranks at their first message, and makes the host wait for it: here, not in a step.
+  void touch(Line& line, bool sends) {
+    const at::Tensor byte = at::zeros({1}, at::TensorOptions(at::kByte).device(device()));
+    drain(compute());
+    {
+      const auto lock = lock_lines();
+      check(sends ? ncclSend(byte.const_data_ptr(), 1, ncclInt8, 1, line.comm, line.stream)
+                  : ncclRecv(byte.mutable_data_ptr(), 1, ncclInt8, 0, line.comm, line.stream),
+            "the first NCCL transfer of a channel");
+    }
+    drain(line.stream);
+  }
+
+  /// Waits until a stream is empty.
+  void drain(cudaStream_t stream) const {
+    const auto give_up = Clock::now() + timeout_.load();
+    while (true) {
+      const cudaError_t status = cudaStreamQuery(stream);
+      if (status == cudaSuccess) return;
+      if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
+      check_alive();
+      if (Clock::now() > give_up)
+        throw TimeoutError("a channel was not connected within " + seconds(timeout_));
+      std::this_thread::yield();
+    }
+  }
+
+  /// Waits for a key of the store, but not for a rank that has ended, and no longer than the time limit.
+  std::string fetch(const std::string& key) {
+    const auto give_up = Clock::now() + timeout_.load();
+    while (!store_->check({key})) {
+      check_alive();
+      if (Clock::now() > give_up)
+        throw TimeoutError("nothing came for " + key + " within " + seconds(timeout_));
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    const auto bytes = store_->get(key);
+    return {bytes.begin(), bytes.end()};
+  }
+
+  void check_alive() const {
+    if (const auto failure = heartbeat_->failure()) throw PeerFailed(failure->rank, failure->reason);
+  }
+
+  /// Held while this thread is inside NCCL, so that no communicator is aborted under its feet.
+  std::unique_lock<std::timed_mutex> lock_lines() {
+    std::unique_lock lock(lines_mutex_);
+    if (aborted_) {
+      lock.unlock();
+      check_alive();
+      throw TransportError("this rank has aborted");
+    }
+    return lock;
+  }
+
+  void announce(int to, Outgoing& out, const Message& message) {
+    const Kind kind = kind_of(message.producer);
+    MessageShape shape(message);
+    const auto known = out.shapes.find(kind);
+    if (known == out.shapes.end()) {
+      store_->set(shape_key(rank_, to, kind), to_text(shape));
+      out.shapes.emplace(kind, std::move(shape));
+    } else if (!(known->second == shape)) {
+      throw TransportError("over NCCL a stage's messages are alike: " + to_string(message.producer) +
+                           " has " + describe(message.tensors) +
+                           ", its first message had other types or shapes");
+    }
+  }
+
+  /// Starts the receives at the head of the queue whose shapes are known.
+  void start_known(Incoming& in) {
+    for (Receive& receive : in.posted) {
+      if (receive.started) continue;
+      if (!in.shapes.contains(kind_of(receive.producer))) return;
+      start(in, receive);
+    }
+  }
+
+  void start(Incoming& in, Receive& receive) {
+    for (const TensorShape& one : in.shapes[kind_of(receive.producer)].tensors)
+      receive.tensors.push_back(make_tensor(one, device()));
+    // The memory is the compute stream's: what it held there before must be done with.
+    receive.done.record(compute());
+    receive.done.block(in.line->stream);
+    {
+      const auto lock = lock_lines();
+      check(ncclGroupStart(), "ncclGroupStart");
+      for (at::Tensor& tensor : receive.tensors) {
+        if (!tensor.defined() || tensor.numel() == 0) continue;
+        check(
+            ncclRecv(tensor.mutable_data_ptr(), tensor.nbytes(), ncclInt8, 0, in.line->comm, in.line->stream),
+            "ncclRecv");
+      }
+      check(ncclGroupEnd(), "ncclGroupEnd");
+    }
+    receive.done.record(in.line->stream);
+    receive.started = true;
+  }
+
+  /// Sends this rank's part to all other members and gets theirs, on the compute stream.
+  void exchange(const Line& line, std::size_t own, std::vector<at::Tensor>& parts) {
+    const at::Tensor& mine = parts[own];
+    const auto lock = lock_lines();
+    check(ncclGroupStart(), "ncclGroupStart");
+    for (std::size_t peer = 0; peer < parts.size(); ++peer) {
+      if (peer == own) continue;
+      parts[peer] = at::empty_like(mine);
+      const auto index = static_cast<int>(peer);
+      check(ncclSend(mine.const_data_ptr(), mine.nbytes(), ncclInt8, index, line.comm, compute()),
+            "ncclSend");
+      check(ncclRecv(parts[peer].mutable_data_ptr(), mine.nbytes(), ncclInt8, index, line.comm, compute()),
+            "ncclRecv");
+    }
+    check(ncclGroupEnd(), "ncclGroupEnd");
+  }
+
+  /// A tensor that is defined on one rank is defined on all: said in the first step, then assumed.
+  void agree_on_defined(int group, Tensors& tensors) {
+    const auto [known, is_new] = sums_.try_emplace({group, tensors.size()});
+    if (is_new) known->second = share_shapes(group, tensors);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const TensorShape& shape = known->second.tensors[i];
+      if (shape.defined == tensors[i].defined()) continue;
+      if (!shape.defined)
+        throw TransportError("over NCCL a gradient that was absent in the first step stays absent");
+      tensors[i] = make_tensor(shape, device()).zero_();
+    }
+  }
+
+  MessageShape share_shapes(int group, const Tensors& tensors) {
+    const std::string prefix =
+        "counterflow/sum/" + std::to_string(group) + "/" + std::to_string(tensors.size()) + "/";
+    store_->set(prefix + std::to_string(rank_), to_text(MessageShape(tensors)));
+    MessageShape all{tensors};
+    for (const std::int32_t rank : wiring_.groups[group]) {
+      const MessageShape theirs = parse_message_shape(fetch(prefix + std::to_string(rank)));
+      for (std::size_t i = 0; i < all.tensors.size() && i < theirs.tensors.size(); ++i)
+        if (!all.tensors[i].defined) all.tensors[i] = theirs.tensors[i];
+    }
+    return all;
+  }
+
+  void watch(int from, Receive& receive) {
+    const std::lock_guard lock(watched_mutex_);
+    if (watched_.empty()) progress_ = Clock::now();
+    watched_.push_back({std::move(receive.done), receive.producer, from});
+    if (watched_.size() > 64)  // a host that is far ahead: find_overdue() clears the rest
+      while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
+  }
+
+  void pop_watched() {
+    watched_.pop_front();
+    progress_ = Clock::now();
+  }
+
+  /// Whether the receive that is next has been so for longer than the time limit: the host does not wait for
+  /// the device and would not notice.
+  std::optional<std::string> find_overdue() {
+    const std::lock_guard lock(watched_mutex_);
+    while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
+    if (watched_.empty() || Clock::now() - progress_ < timeout_.load()) return std::nullopt;
+    return "nothing came for " + to_string(watched_.front().producer) + " from rank " +
+           std::to_string(watched_.front().from) + " within " + seconds(timeout_);
+  }
+
+  /// Ends all transfers, so that no stream waits for one any more.
+  void abort_lines() noexcept {
+    // A thread that is stuck inside NCCL is freed by the abort, so it is not waited for much longer.
+    std::unique_lock lock(lines_mutex_, std::chrono::seconds(2));
+    if (aborted_.exchange(true)) return;
+    // All at once: the abort of one waits for the device, where another's transfer waits for a peer.
+    std::vector<std::thread> threads;
+    for (const Line& line : lines_) threads.emplace_back([comm = line.comm] { ncclCommAbort(comm); });
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  c10::intrusive_ptr<c10d::Store> store_;
+  const int rank_;
+  const int num_ranks_;
+  const NcclOptions options_;
+  Wiring wiring_;
+  std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
+  bool training_ = true;
+  std::deque<Line> lines_;  ///< in the order of the wiring
+  std::map<int, Outgoing> out_;
+  std::map<int, Incoming> in_;
+  std::vector<Line*> groups_;
+  std::map<std::pair<int, std::size_t>, MessageShape> sums_;  ///< by group and number of tensors
+  std::int64_t gathered_ = 0;
+  std::mutex watched_mutex_;
+  std::deque<Watched> watched_;
+  Clock::time_point progress_;
+  std::atomic<bool> aborted_ = false;
+  std::timed_mutex lines_mutex_;
+  std::optional<Heartbeat> heartbeat_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_nccl_transport(
+    const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
+    const NcclOptions& options) {
+  return std::make_unique<NcclTransport>(open_store, rank, num_ranks, options);
+}
+
+}  // namespace counterflow::runtime

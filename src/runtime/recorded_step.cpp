@@ -1,0 +1,101 @@
+#include "recorded_step.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/stack.h>
+#include <c10/core/GradMode.h>
+
+#include <string>
+#include <utility>
+
+#include "counterflow/error.h"
+
+namespace counterflow::runtime {
+namespace {
+
+Tensors copies(const Tensors& tensors) {
+  Tensors all;
+  for (const at::Tensor& tensor : tensors) all.push_back(tensor.defined() ? tensor.clone() : tensor);
+  return all;
+}
+
+void fill(std::vector<Tensors>& places, const std::vector<Tensors>& values, const char* what) {
+  for (std::size_t m = 0; m < places.size(); ++m) {
+    if (places[m].empty()) continue;
+    if (m >= values.size() || !alike(places[m], values[m]))
+      throw InvalidConfig("the " + std::string(what) + " of micro-batch " + std::to_string(m) + " are " +
+                          (m < values.size() ? describe(values[m]) : "missing") +
+                          "; the recorded step takes " + describe(places[m]));
+    for (std::size_t i = 0; i < places[m].size(); ++i)
+      if (places[m][i].defined()) places[m][i].copy_(values[m][i], true);
+  }
+}
+
+}  // namespace
+
+StepResult RecordedStep::run(const Batch& batch, const Body& body) {
+  const c10::AutoGradMode no_grad(false);
+  Tensors before;
+  for (const at::Tensor& parameter : parameters_)
+    before.push_back(std::exchange(parameter.mutable_grad(), {}));
+  StepResult found;
+  recorder_.run([&] {
+    if (!warm_) {
+      const c10::AutoGradMode with_grad(true);
+      found = body(batch);
+      warm_ = true;
+    } else {
+      if (!recorded_) record(batch, body);
+      for (std::size_t i = 0; i < before.size(); ++i)  // what the last replay left is about to be overwritten
+        if (before[i].defined() && before[i].is_alias_of(gradients_[i])) before[i] = before[i].clone();
+      fill(batch);
+      recorder_.replay();
+      found = result();
+      for (std::size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = gradients_[i];
+    }
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      at::Tensor& gradient = parameters_[i].mutable_grad();
+      if (!before[i].defined()) continue;
+      gradient = gradient.defined() ? before[i].add_(gradient) : before[i];
+    }
+  });
+  return found;
+}
+
+void RecordedStep::record(const Batch& batch, const Body& body) {
+  batch_.weights = batch.weights;
+  for (const Tensors& inputs : batch.inputs) batch_.inputs.push_back(copies(inputs));
+  for (const Tensors& targets : batch.targets) batch_.targets.push_back(copies(targets));
+  gradients_.clear();
+  recorder_.record([&] {
+    const c10::AutoGradMode with_grad(true);
+    result_ = body(batch_);
+    const c10::AutoGradMode without_grad(false);
+    Tensors losses;
+    for (const at::Tensor& loss : result_.losses)
+      if (loss.defined()) losses.push_back(loss.reshape({}));
+    if (!losses.empty()) losses_ = at::stack(losses);
+  });
+  for (const at::Tensor& parameter : parameters_)
+    gradients_.push_back(std::exchange(parameter.mutable_grad(), {}));
+  recorded_ = true;
+}
+
+void RecordedStep::fill(const Batch& batch) {
+  if (batch.weights != batch_.weights)
+    throw InvalidConfig("a recorded step keeps the weights of its micro-batches");
+  runtime::fill(batch_.inputs, batch.inputs, "inputs");
+  runtime::fill(batch_.targets, batch.targets, "targets");
+}
+
+StepResult RecordedStep::result() const {
+  StepResult found;
+  found.weights = result_.weights;
+  const at::Tensor losses = losses_.defined() ? losses_.clone() : losses_;
+  std::int64_t next = 0;
+  for (const at::Tensor& loss : result_.losses)
+    found.losses.push_back(loss.defined() ? losses.select(0, next++).view(loss.sizes()) : at::Tensor());
+  for (const Tensors& outputs : result_.outputs) found.outputs.push_back(copies(outputs));
+  return found;
+}
+
+}  // namespace counterflow::runtime

@@ -1,0 +1,39 @@
+// A training step that is recorded once and then done again: fixed places for what goes in and comes out.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "counterflow/runtime/pipeline.h"
+#include "counterflow/runtime/recorder.h"
+
+namespace counterflow::runtime {
+
+class RecordedStep {
+ public:
+  /// The step itself: gradients go into parameters that have none.
+  using Body = std::function<StepResult(const Batch&)>;
+
+  RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters)
+      : recorder_(recorder), parameters_(std::move(parameters)) {}
+
+  /// The first step runs as it is, the second is recorded; that one and all later ones are replayed. Throws
+  /// InvalidConfig for a batch that is not like the recorded one.
+  StepResult run(const Batch& batch, const Body& body);
+
+ private:
+  void record(const Batch& batch, const Body& body);
+  void fill(const Batch& batch);
+  StepResult result() const;
+
+  StepRecorder& recorder_;
+  const std::vector<at::Tensor> parameters_;
+  bool warm_ = false;
+  bool recorded_ = false;
+  Batch batch_;        ///< what the recorded step reads
+  StepResult result_;  ///< what it writes
+  Tensors gradients_;  ///< what it writes, by parameter
+  at::Tensor losses_;  ///< of result_, in one tensor
+};
+
+}  // namespace counterflow::runtime

@@ -1,0 +1,102 @@
+#include "heartbeat.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+
+namespace counterflow::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// The time-out of beats, and how long a test waits before it calls something missing.
+constexpr auto kTimeout = 400ms;
+constexpr auto kLong = 20s;
+
+/// A store that stops answering, as if the process that hosts it had been killed.
+class MortalStore : public c10d::HashStore {
+ public:
+  int64_t add(const std::string& key, int64_t value) override {
+    if (dead) throw std::runtime_error("connection reset");
+    return HashStore::add(key, value);
+  }
+  std::atomic<bool> dead = false;
+};
+
+struct Rank {
+  Rank(const c10::intrusive_ptr<c10d::Store>& store, int rank, int num_ranks)
+      : failed(promise.get_future()),
+        heartbeat(std::make_unique<Heartbeat>(store, rank, num_ranks, kTimeout,
+                                              [this](const Heartbeat::Failure& failure) {
+                                                promise.set_value(failure);  // throws the second time
+                                              })) {}
+
+  std::promise<Heartbeat::Failure> promise;
+  std::future<Heartbeat::Failure> failed;
+  std::unique_ptr<Heartbeat> heartbeat;
+};
+
+TEST(HeartbeatTest, AnAbortReachesAllRanksWithItsReason) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 3);
+  Rank one(store, 1, 3);
+  Rank two(store, 2, 3);
+  one.heartbeat->abort("no memory");
+  for (Rank* rank : {&zero, &two}) {
+    ASSERT_EQ(rank->failed.wait_for(kLong), std::future_status::ready);
+    EXPECT_EQ(rank->heartbeat->failure()->rank, 1);
+    EXPECT_EQ(rank->heartbeat->failure()->reason, "no memory");
+  }
+}
+
+TEST(HeartbeatTest, TheFirstAbortStays) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 2);
+  Rank one(store, 1, 2);
+  one.heartbeat->abort("first");
+  ASSERT_EQ(zero.failed.wait_for(kLong), std::future_status::ready);
+  zero.heartbeat->abort("second");
+  EXPECT_EQ(zero.heartbeat->failure()->reason, "first");
+  EXPECT_EQ(one.failed.wait_for(kLong), std::future_status::ready);
+  EXPECT_EQ(one.failed.get().reason, "first");
+}
+
+TEST(HeartbeatTest, ARankThatNeverBeatsCountsAsDead) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 2);
+  ASSERT_EQ(zero.failed.wait_for(kLong), std::future_status::ready);
+  EXPECT_EQ(zero.failed.get().rank, 1);
+}
+
+TEST(HeartbeatTest, ARankThatEndsWellIsNotMissed) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 3);
+  Rank one(store, 1, 3);
+  Rank two(store, 2, 3);
+  two.heartbeat.reset();
+  EXPECT_EQ(zero.failed.wait_for(4 * kTimeout), std::future_status::timeout);
+  EXPECT_FALSE(one.heartbeat->failure());
+}
+
+TEST(HeartbeatTest, TheStoreMayGoOnceItsHostEndedWell) {
+  const auto store = c10::make_intrusive<MortalStore>();
+  Rank zero(store, 0, 2);
+  Rank one(store, 1, 2);
+  zero.heartbeat.reset();
+  store->dead = true;
+  EXPECT_EQ(one.failed.wait_for(4 * kTimeout), std::future_status::timeout);
+}
+
+TEST(HeartbeatTest, AStoreThatStopsAnsweringIsAFailure) {
+  const auto store = c10::make_intrusive<MortalStore>();
+  Rank zero(store, 0, 2);
+  Rank one(store, 1, 2);
+  store->dead = true;
+  ASSERT_EQ(one.failed.wait_for(kLong), std::future_status::ready);
+  EXPECT_NE(one.failed.get().reason.find("connection reset"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace counterflow::runtime
