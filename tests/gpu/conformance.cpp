@@ -1,0 +1,303 @@
+// Pipelines on GPUs against the plain loop, over every generator that fits the ranks.
+//
+//   gpu_conformance nccl             this process is one rank; the launcher's variables say which (launch.h)
+//   gpu_conformance threads RANKS    ranks are threads, a GPU each, over NCCL
+//   gpu_conformance local RANKS      ranks are threads that share the GPUs there are
+//   gpu_conformance killed|throws|stuck   as nccl: rank 1 ends badly, the others must notice
+#include <ATen/ops/ones.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+
+#include "../runtime/plain_loop.h"
+#include "counterflow/generate.h"
+#include "counterflow/runtime/error.h"
+#include "counterflow/runtime/launch.h"
+#include "counterflow/runtime/local.h"
+#include "counterflow/runtime/module.h"
+#include "counterflow/runtime/nccl.h"
+#include "counterflow/runtime/pipeline.h"
+#include "on_device.h"
+
+namespace counterflow::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
+
+std::mutex g_mutex;
+int g_checked = 0;
+int g_failed = 0;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Case {
+  const char* name;
+  bool transformer;
+  at::ScalarType type;
+  double tolerance;  ///< of ‖found − expected‖ / ‖expected‖, of a gradient
+};
+
+constexpr Case kCases[] = {{"MLP fp64", false, at::kDouble, 1e-13},
+                           {"MLP fp32", false, at::kFloat, 1e-5},
+                           {"transformer bf16", true, at::kBFloat16, 3e-2}};
+
+std::unique_ptr<models::Model> make_model(const Case& one, int num_stages) {
+  return one.transformer ? models::gpt(num_stages, 0) : models::mlp(num_stages);
+}
+
+Batch batch_of(const models::Model& model, const Pipeline& pipeline, int step) {
+  Batch batch;
+  const int num_micro_batches = pipeline.schedule().num_micro_batches();
+  batch.inputs.resize(num_micro_batches);
+  batch.targets.resize(num_micro_batches);
+  for (int m = 0; m < num_micro_batches; ++m) {
+    if (pipeline.takes_input(m)) batch.inputs[m] = model.input(step, m);
+    if (pipeline.takes_target(m)) batch.targets[m] = model.target(step, m);
+  }
+  return batch;
+}
+
+PipelineOptions options_for(const models::Model& model) {
+  PipelineOptions options;
+  options.loss = [&model](const Tensors& outputs, const Tensors& targets) {
+    return model.loss(outputs, targets);
+  };
+  options.timeout = std::chrono::seconds(60);
+  if (const auto names = model.tied(); !names.empty())
+    options.ties = {{{{0, names[0]}, {model.num_stages - 1, names[1]}}}};
+  return options;
+}
+
+double relative_error(const at::Tensor& found, const at::Tensor& expected) {
+  const double norm = expected.to(at::kDouble).norm().item<double>();
+  const double error = (found.to(at::kDouble) - expected.to(at::kDouble)).norm().item<double>();
+  return norm == 0 ? error : error / norm;
+}
+
+/// The largest error of the losses and the gradients that this rank holds.
+double compare(const models::Model& model, const Pipeline& pipeline, const StepResult& result) {
+  const int num_micro_batches = pipeline.schedule().num_micro_batches();
+  const plain::Run expected = plain::train(model, num_micro_batches, 1, {});
+  double error = 0;
+  for (int m = 0; m < num_micro_batches; ++m) {
+    if (!result.losses[m].defined()) continue;
+    const double found = relative_error(result.losses[m], expected.losses[0][m]);
+    error = found <= error ? error : found;  // a NaN stays
+  }
+  for (const int stage : pipeline.stages()) {
+    const auto parameters = pipeline.stage(stage).parameters();
+    for (std::size_t p = 0; p < parameters.size(); ++p) {
+      const double found = relative_error(parameters[p].tensor.grad(), expected.gradients[stage].at(p));
+      error = found <= error ? error : found;
+    }
+  }
+  return error;
+}
+
+/// Two steps, the first from parameters that only its copies know, and an evaluation in between.
+void check(Transport& transport, at::Device device, const Schedule& schedule, const Case& one) {
+  const auto on_cpu = make_model(one, schedule.num_stages());
+  const models::OnDevice model(*on_cpu, device, one.type);
+  PipelineOptions options = options_for(model);
+  if (const auto names = on_cpu->tied(); !names.empty()) options.ties.clear();
+  Pipeline pipeline(
+      schedule, transport, [&](int stage) { return make_stage(model.stage(stage)); }, std::move(options));
+  double error = 0;
+  for (int step = 0; step < 3; ++step) {
+    for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
+    const StepResult result = pipeline.step(batch_of(model, pipeline, 0));
+    const double found = compare(model, pipeline, result);
+    error = found <= error ? error : found;
+    if (step == 0) pipeline.evaluate(batch_of(model, pipeline, 0));
+  }
+  const std::lock_guard lock(g_mutex);
+  ++g_checked;
+  const bool good = error <= one.tolerance;
+  if (!good) ++g_failed;
+  if (!good || transport.rank() == 0)
+    std::printf("%s %-24s %-17s rank %d: largest relative error %.2e\n", good ? "ok    " : "FAILED",
+                schedule.name.c_str(), one.name, transport.rank(), error);
+  std::fflush(stdout);
+}
+
+/// Calls `each` for every generator that makes a schedule of this many ranks.
+template <class Each>
+void for_generators(int ranks, Each each) {
+  for (const Generator* generator : all_generators()) {
+    for (const int micro_batches : {4, 6, 8, 10, 12}) {
+      const Size size{ranks, micro_batches, generator->stages_per_rank};
+      if (!generator->fits(size)) continue;
+      each(generate(*generator, size));
+      break;
+    }
+  }
+}
+
+/// Each pipeline gets a transport, and each transport keys of its own.
+void check_all_over_nccl(const OpenStore& open_store, int rank, int num_ranks, int device) {
+  int number = 0;
+  for_generators(num_ranks, [&](const Schedule& schedule) {
+    for (const Case& one : kCases) {
+      const std::string prefix = "pipeline" + std::to_string(number++);
+      const auto transport =
+          make_nccl_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
+                              rank, num_ranks, {.device = device});
+      check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, one);
+    }
+  });
+}
+
+std::size_t free_bytes() {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  cudaMemGetInfo(&free, &total);
+  return free;
+}
+
+/// What is left on the device by pipelines that are gone: of tensors, and of everything (NCCL's buffers).
+void check_leaks(const Launch& launch, const OpenStore& open_store, int device) {
+  const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
+  std::vector<std::size_t> free;
+  std::vector<std::int64_t> tensors;
+  for (int round = 0; round < 6; ++round) {
+    const std::string prefix = "leaks" + std::to_string(round);
+    const auto transport =
+        make_nccl_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
+                            launch.rank, launch.num_ranks, {.device = device});
+    check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, kCases[1]);
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    free.push_back(free_bytes() >> 20);
+    tensors.push_back(c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device))
+                          .allocated_bytes[0]
+                          .current);
+  }
+  const std::lock_guard lock(g_mutex);
+  ++g_checked;
+  const bool good = tensors.back() == tensors[1] && free.back() + 8 >= free[2];
+  if (!good) ++g_failed;
+  std::printf("%s leaks, rank %d: bytes of tensors %lld then %lld; MiB free %zu then %zu\n",
+              good ? "ok    " : "FAILED", launch.rank, static_cast<long long>(tensors[1]),
+              static_cast<long long>(tensors.back()), free[2], free.back());
+}
+
+/// One forward of rank 1 ends badly in the third step. What the other ranks see, and how soon.
+void end_badly(const std::string& how, const Launch& launch, const OpenStore& open_store, int device) {
+  const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
+  const auto on_cpu = make_model(kCases[1], schedule.num_stages());
+  const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)),
+                               at::kFloat);
+  NcclOptions nccl{.device = device};
+  nccl.heartbeat_timeout = std::chrono::seconds(3);
+  const auto transport = make_nccl_transport(open_store, launch.rank, launch.num_ranks, nccl);
+  PipelineOptions options = options_for(model);
+  options.timeout = std::chrono::seconds(how == "stuck" ? 4 : 60);
+  int forwards = 0;
+  Pipeline pipeline(
+      schedule, *transport,
+      [&](int number) {
+        const auto inner = model.stage(number);
+        return make_stage(
+            [&, inner](const Tensors& inputs) {
+              if (launch.rank == 1 && ++forwards == 10) {
+                if (how == "killed") kill(getpid(), SIGKILL);
+                if (how == "throws") throw Error("the test's stage throws");
+                if (how == "stuck") std::this_thread::sleep_for(std::chrono::seconds(12));
+              }
+              return inner->forward(inputs);
+            },
+            inner);
+      },
+      options);
+  Clock::time_point last = Clock::now();
+  try {
+    for (int step = 0; step < 20; ++step) {
+      pipeline.step(batch_of(model, pipeline, step));
+      cudaDeviceSynchronize();
+      last = Clock::now();
+    }
+    std::printf("FAILED %s, rank %d: noticed nothing\n", how.c_str(), launch.rank);
+    ++g_failed;
+  } catch (const StepFailed& error) {
+    const double seconds = seconds_since(last);
+    ++g_checked;
+    const bool good = seconds < (launch.rank == 1 ? 14 : 9);
+    if (!good) ++g_failed;
+    std::printf("%s %s, rank %d after %.2f s: %s\n", good ? "ok    " : "FAILED", how.c_str(), launch.rank,
+                seconds, error.what());
+  }
+}
+
+void run_nccl(const std::string& mode) {
+  const Launch launch = read_launch();
+  const OpenStore open = [&] { return open_store(launch, std::chrono::seconds(60)); };
+  const auto hold = open();  // the store stays while this process does
+  const int device = launch.local_rank;
+  const auto start = Clock::now();
+  if (mode != "nccl") return end_badly(mode, launch, open, device);
+  check_all_over_nccl(open, launch.rank, launch.num_ranks, device);
+  check_leaks(launch, open, device);
+  if (launch.rank == 0) std::printf("%d ranks over NCCL: %.1f s\n", launch.num_ranks, seconds_since(start));
+}
+
+void run_threads(int ranks) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      try {
+        check_all_over_nccl([&] { return store; }, rank, ranks, rank);
+      } catch (const std::exception& error) {
+        const std::lock_guard lock(g_mutex);
+        ++g_failed;
+        std::printf("FAILED rank %d: %s\n", rank, error.what());
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+void run_shared(int ranks) {
+  const int devices = c10::cuda::device_count();
+  for_generators(ranks, [&](const Schedule& schedule) {
+    for (const Case& one : kCases)
+      run_local(ranks, [&](Transport& transport) {
+        const auto device = static_cast<c10::DeviceIndex>(transport.rank() % devices);
+        c10::cuda::set_device(device);
+        check(transport, at::Device(at::kCUDA, device), schedule, one);
+      });
+  });
+}
+
+}  // namespace
+}  // namespace counterflow::runtime
+
+int main(int argc, char** argv) {
+  using namespace counterflow::runtime;
+  const std::string mode = argc > 1 ? argv[1] : "nccl";
+  const int ranks = argc > 2 ? std::atoi(argv[2]) : 2;
+  try {
+    if (mode == "threads")
+      run_threads(ranks);
+    else if (mode == "local")
+      run_shared(ranks);
+    else
+      run_nccl(mode);
+  } catch (const std::exception& error) {
+    std::printf("FAILED %s: %s\n", mode.c_str(), error.what());
+    ++g_failed;
+  }
+  std::printf("%s: %d checked, %d failed\n", mode.c_str(), g_checked, g_failed);
+  return g_failed == 0 && g_checked > 0 ? 0 : 1;
+}
