@@ -1,0 +1,234 @@
+// How long a training step of transformer layers takes on GPUs, by schedule, as it is and recorded.
+//
+//   gpu_step CASE STEPS CTAS SCHEDULE[+recorded]...    each process one rank (launch.h)
+//
+// CASE is tiny, large or small; the schedule "none" is one GPU without a pipeline, whose time is halved by
+// the number of ranks. Prints a line a schedule: the median and the spread of the steps in ms, the memory at
+// peak, and the largest relative error of a gradient against "none" where that came first.
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mse_loss.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
+#include <torch/nn/module.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <optional>
+#include <string>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+
+#include "counterflow/generate.h"
+#include "counterflow/runtime/cuda_recorder.h"
+#include "counterflow/runtime/launch.h"
+#include "counterflow/runtime/local.h"
+#include "counterflow/runtime/module.h"
+#include "counterflow/runtime/nccl.h"
+#include "counterflow/runtime/pipeline.h"
+
+namespace counterflow::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Case {
+  std::int64_t hidden, sequence, batch;
+  int layers, heads, micro_batches;
+  at::ScalarType type;
+};
+
+const std::map<std::string, Case> kCases{{"tiny", {1024, 512, 1, 8, 16, 16, at::kBFloat16}},
+                                         {"large", {4096, 4096, 1, 8, 32, 16, at::kBFloat16}},
+                                         {"small", {512, 256, 3, 4, 8, 20, at::kFloat}}};
+
+/// Norm, attention, norm, and an MLP of four times the width.
+struct Layer {
+  Layer(torch::nn::Module& owner, const Case& c, int index, at::TensorOptions options) {
+    const auto make = [&](const char* name, at::IntArrayRef sizes, double scale) {
+      const at::Tensor values = at::randn(sizes, at::TensorOptions(at::kFloat).device(options.device()));
+      return owner.register_parameter(name + std::to_string(index),
+                                      (values * scale).to(options.dtype().toScalarType()));
+    };
+    const std::int64_t h = c.hidden;
+    const double scale = 0.5 / std::sqrt(static_cast<double>(h));
+    norm1 = make("norm1_", {h}, 1);
+    qkv = make("qkv_", {3 * h, h}, scale);
+    out = make("out_", {h, h}, scale);
+    norm2 = make("norm2_", {h}, 1);
+    up = make("up_", {4 * h, h}, scale);
+    down = make("down_", {h, 4 * h}, scale);
+    heads = c.heads;
+  }
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    const std::int64_t b = x.size(0), s = x.size(1), h = x.size(2);
+    const at::Tensor a = at::linear(at::layer_norm(x, {h}, norm1), qkv);
+    const auto parts = a.view({b, s, 3, heads, h / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
+    const at::Tensor mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, true);
+    const at::Tensor y = x + at::linear(mixed.transpose(1, 2).reshape({b, s, h}), out);
+    return y + at::linear(at::gelu(at::linear(at::layer_norm(y, {h}, norm2), up)), down);
+  }
+
+  at::Tensor norm1, qkv, out, norm2, up, down;
+  std::int64_t heads = 1;
+};
+
+struct Layers : torch::nn::Module {
+  /// Layers first … last − 1 of the model, the same whoever makes them.
+  Layers(const Case& c, int first, int last, at::TensorOptions options) {
+    for (int i = first; i < last; ++i) {
+      at::manual_seed(1000 + i);
+      layers.emplace_back(*this, c, i, options);
+    }
+  }
+  at::Tensor forward(at::Tensor x) {
+    for (const Layer& layer : layers) x = layer(x);
+    return x;
+  }
+  std::vector<Layer> layers;
+};
+
+struct Bench {
+  Launch launch;
+  std::function<c10::intrusive_ptr<c10d::Store>()> open_store;
+  std::string case_name;
+  Case c;
+  int steps;
+  int ctas;
+  at::TensorOptions options;
+  std::map<std::string, at::Tensor> gradients{};  ///< of the run without a pipeline
+  int runs = 0;
+
+  Batch batch() const {
+    Batch all;
+    for (int m = 0; m < c.micro_batches; ++m) {
+      at::manual_seed(5000 + m);
+      all.inputs.push_back({at::randn({c.batch, c.sequence, c.hidden}, options)});
+      all.targets.push_back({at::randn({c.batch, c.sequence, c.hidden}, options)});
+    }
+    return all;
+  }
+
+  /// The times of steps in ms, sorted.
+  std::vector<double> measure(Pipeline& pipeline, const Batch& all) const {
+    std::vector<double> times;
+    for (int step = 0; step < steps + 4; ++step) {
+      for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
+      cudaDeviceSynchronize();
+      const auto start = Clock::now();
+      pipeline.step(all);
+      cudaDeviceSynchronize();
+      if (step >= 4) times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    }
+    std::sort(times.begin(), times.end());
+    return times;
+  }
+
+  void report(const std::string& name, const std::vector<double>& times, double divided_by, double error) {
+    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(options.device().index());
+    std::printf("%s %-34s rank %d  median %8.2f ms  (%.2f … %.2f)  peak %6.2f GiB  error %.1e\n",
+                case_name.c_str(), name.c_str(), launch.rank, times[times.size() / 2] / divided_by,
+                times.front() / divided_by, times.back() / divided_by,
+                static_cast<double>(stats.allocated_bytes[0].peak) / (1 << 30), error);
+    std::fflush(stdout);
+  }
+
+  std::vector<double> run(const Schedule& schedule, Transport& transport, bool recorded, double* error) {
+    PipelineOptions pipeline_options;
+    pipeline_options.loss = [](const at::Tensor& output, const at::Tensor& target) {
+      return at::mse_loss(output, target);
+    };
+    if (recorded) pipeline_options.recorder = make_cuda_recorder(options.device().index());
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    c10::cuda::CUDACachingAllocator::resetPeakStats(options.device().index());
+    const int stages = schedule.num_stages();
+    Pipeline pipeline(
+        schedule, transport,
+        [&](int stage) {
+          return make_stage(std::make_shared<Layers>(c, c.layers * stage / stages,
+                                                     c.layers * (stage + 1) / stages, options));
+        },
+        pipeline_options);
+    const Batch all = batch();
+    std::vector<double> times = measure(pipeline, all);
+    for (const int stage : pipeline.stages()) {
+      for (const NamedTensor& parameter : pipeline.stage(stage).parameters()) {
+        const at::Tensor& found = parameter.tensor.grad();
+        if (schedule.num_ranks() == 1) {
+          gradients[parameter.name] = found.cpu();
+          continue;
+        }
+        const auto known = gradients.find(parameter.name);
+        if (known == gradients.end()) continue;
+        const at::Tensor expected = known->second.to(options.device()).to(at::kFloat);
+        const double e = ((found.to(at::kFloat) - expected).norm() / expected.norm()).item<double>();
+        *error = e <= *error ? *error : e;
+      }
+    }
+    return times;
+  }
+
+  void run(std::string name) {
+    const bool recorded = name.size() > 9 && name.substr(name.size() - 9) == "+recorded";
+    const std::string full = name;
+    if (recorded) name.resize(name.size() - 9);
+    double error = 0;
+    if (name == "none") {
+      // A pipeline of one rank: recorded by hand, over a transport that carries nothing.
+      const auto prefix = "alone" + std::to_string(runs++) + "/" + std::to_string(launch.rank);
+      const auto transport =
+          make_nccl_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, 0,
+                              1, {.device = options.device().index()});
+      const auto times = run(generate("1f1b", {1, c.micro_batches}), *transport, recorded, &error);
+      return report(full, times, launch.num_ranks, 0);
+    }
+    const auto prefix = "run" + std::to_string(runs++);
+    const auto transport = make_nccl_transport(
+        [&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, launch.rank,
+        launch.num_ranks, {.device = options.device().index(), .max_ctas = ctas});
+    const Schedule schedule = generate(name, {launch.num_ranks, c.micro_batches});
+    const auto times = run(schedule, *transport, recorded, &error);
+    report(full, times, 1, error);
+  }
+};
+
+}  // namespace
+}  // namespace counterflow::runtime
+
+int main(int argc, char** argv) {
+  using namespace counterflow::runtime;
+  if (argc < 5) {
+    std::fprintf(stderr, "gpu_step CASE STEPS CTAS SCHEDULE[+recorded]...\n");
+    return 2;
+  }
+  try {
+    const Launch launch = read_launch();
+    const auto device = static_cast<c10::DeviceIndex>(launch.local_rank);
+    c10::cuda::set_device(device);
+    const auto open = [&] { return open_store(launch, std::chrono::seconds(60)); };
+    const auto hold = open();
+    const Case& c = kCases.at(argv[1]);
+    // The allocator knows the device from the first tensor on.
+    at::randn({1}, at::TensorOptions(at::kFloat).device(at::Device(at::kCUDA, device)));
+    Bench bench{launch,
+                open,
+                argv[1],
+                c,
+                std::atoi(argv[2]),
+                std::atoi(argv[3]),
+                at::TensorOptions(c.type).device(at::Device(at::kCUDA, device))};
+    for (int i = 4; i < argc; ++i) bench.run(argv[i]);
+  } catch (const std::exception& error) {
+    std::printf("failed: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
