@@ -68,7 +68,7 @@ class LocalHub {
     std::mutex mutex;
     std::condition_variable changed;
     std::map<int, std::deque<Parcel>> messages;  ///< by sender
-    std::int64_t received = 0;                    ///< of this rank's messages, by others
+    std::int64_t received = 0;                   ///< of this rank's messages, by others
   };
 
   struct Meeting {
