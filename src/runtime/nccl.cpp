@@ -11,7 +11,9 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <deque>
 #include <map>
@@ -63,12 +65,18 @@ class NcclTransport : public Transport {
     const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
     if (connections != nullptr && std::string_view(connections) == "1")
       log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
-    heartbeat_.emplace(
-        open_store(), rank, num_ranks, options.heartbeat_timeout,
-        [this](const Heartbeat::Failure&) { abort_lines(); }, [this] { return find_overdue(); });
+    heartbeat_.emplace(open_store(), rank, num_ranks, options.heartbeat_timeout,
+                       [this](const Heartbeat::Failure&) { abort_lines(); });
+    watcher_ = std::thread([this] { watch_overdue(); });
   }
 
   ~NcclTransport() override {
+    {
+      const std::lock_guard lock(watched_mutex_);
+      ends_ = true;
+    }
+    ended_.notify_all();
+    watcher_.join();
     heartbeat_.reset();
     for (Line& line : lines_) {
       if (line.comm != nullptr && !aborted_) ncclCommDestroy(line.comm);
@@ -116,25 +124,11 @@ class NcclTransport : public Transport {
       tensor = tensor.detach().contiguous();
     }
     announce(to, out, message);
-    // What was made in a capture is reused by its order on one stream alone: nothing goes before flush().
-    if (!is_capturing())
-      while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
-    Sent& sent = out.sent.emplace_back();
-    sent.done.record(compute());
-    sent.done.block(out.line->stream);
-    sent.tensors = std::move(message.tensors);
-    {
-      const auto lock = lock_lines();
-      check(ncclGroupStart(), "ncclGroupStart");
-      for (const at::Tensor& tensor : sent.tensors) {
-        if (!tensor.defined() || tensor.numel() == 0) continue;
-        check(
-            ncclSend(tensor.const_data_ptr(), tensor.nbytes(), ncclInt8, 1, out.line->comm, out.line->stream),
-            "ncclSend");
-      }
-      check(ncclGroupEnd(), "ncclGroupEnd");
-    }
-    sent.done.record(out.line->stream);
+    out.pending.push_back(std::move(message.tensors));
+    if (is_cold())
+      hand_over();
+    else
+      start_sends(out, out.pending.size());
   }
 
   void post_receive(int from, int buffer, const Pass& producer) override {
@@ -156,7 +150,10 @@ class NcclTransport : public Transport {
       const Kind kind = kind_of(receive->producer);
       if (!in.shapes.contains(kind))
         in.shapes[kind] = parse_message_shape(fetch(shape_key(from, rank_, kind)));
-      start(in, *receive);
+      if (is_cold())
+        receive_cold(from, in, *receive);
+      else
+        start(in, *receive);
     }
     wanted->done.block(compute());
     Message message{wanted->producer, std::move(wanted->tensors),
@@ -171,6 +168,12 @@ class NcclTransport : public Transport {
   /// them.
   void flush() override {
     check_alive();
+    if (is_cold())
+      wait_until("the receives of what was sent", [this] {
+        return std::all_of(out_.begin(), out_.end(),
+                           [](const auto& out) { return out.second.pending.empty(); });
+      });
+    warm_[training_ ? 1 : 0] = true;
     for (auto& [to, out] : out_) {
       if (!out.sent.empty()) out.sent.back().done.block(compute());
       out.sent.clear();
@@ -240,6 +243,8 @@ class NcclTransport : public Transport {
   struct Outgoing {
     Line* line = nullptr;
     std::map<Kind, MessageShape> shapes;
+    std::deque<Tensors> pending;  ///< not yet started
+    std::int64_t handed = 0;      ///< messages of cold steps that were started
     std::deque<Sent> sent;
   };
   struct Receive {
@@ -252,6 +257,7 @@ class NcclTransport : public Transport {
   struct Incoming {
     Line* line = nullptr;
     std::map<Kind, MessageShape> shapes;
+    std::int64_t asked = 0;  ///< messages of cold steps
     std::deque<Receive> posted;
   };
 
@@ -341,7 +347,8 @@ class NcclTransport : public Transport {
       check_alive();
       if (Clock::now() > give_up)
         throw TimeoutError("nothing came for " + key + " within " + seconds(timeout_));
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      hand_over();
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
     const auto bytes = store_->get(key);
     return {bytes.begin(), bytes.end()};
@@ -376,8 +383,82 @@ class NcclTransport : public Transport {
     }
   }
 
+  /// The first step of a kind loads the device's code, which may wait until the device is idle, and so for
+  /// ever if a transfer waits there for a peer that does the same. In such a step a transfer starts only when
+  /// both hosts are there: the receiver asks for it in the store, and waits until it is done.
+  bool is_cold() const { return !warm_[training_ ? 1 : 0]; }
+
+  static std::string count_key(const char* what, int from, int to) {
+    return std::string("counterflow/") + what + "/" + std::to_string(from) + "-" + std::to_string(to);
+  }
+
+  /// Starts the sends that their receivers have asked for.
+  void hand_over() {
+    for (auto& [to, out] : out_) {
+      if (out.pending.empty()) continue;
+      const std::int64_t asked = store_->add(count_key("asked", rank_, to), 0);
+      const auto ready =
+          std::min<std::int64_t>(asked - out.handed, static_cast<std::int64_t>(out.pending.size()));
+      if (ready <= 0) continue;
+      start_sends(out, static_cast<std::size_t>(ready));
+      out.handed += ready;
+      store_->add(count_key("handed", rank_, to), ready);
+    }
+  }
+
+  /// The receiver's side of hand_over().
+  void receive_cold(int from, Incoming& in, Receive& receive) {
+    ++in.asked;
+    store_->add(count_key("asked", from, rank_), 1);
+    const std::string what = to_string(receive.producer) + " from rank " + std::to_string(from);
+    wait_until(what, [&] { return store_->add(count_key("handed", from, rank_), 0) >= in.asked; });
+    start(in, receive);
+    wait_until(what, [&] { return receive.done.is_done(); });
+  }
+
+  /// Waits, and hands over meanwhile what others ask for.
+  template <class Condition>
+  void wait_until(const std::string& what, Condition condition) {
+    const auto give_up = Clock::now() + timeout_.load();
+    while (!condition()) {
+      check_alive();
+      if (Clock::now() > give_up)
+        throw TimeoutError("nothing came for " + what + " within " + seconds(timeout_));
+      hand_over();
+      std::this_thread::yield();
+    }
+  }
+
+  void start_sends(Outgoing& out, std::size_t count) {
+    for (; count > 0; --count) start_send(out);
+  }
+
+  void start_send(Outgoing& out) {
+    // What was made in a capture is reused by its order on one stream alone: nothing goes before flush().
+    if (!is_capturing())
+      while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
+    Sent& sent = out.sent.emplace_back();
+    sent.done.record(compute());
+    sent.done.block(out.line->stream);
+    sent.tensors = std::move(out.pending.front());
+    out.pending.pop_front();
+    {
+      const auto lock = lock_lines();
+      check(ncclGroupStart(), "ncclGroupStart");
+      for (const at::Tensor& tensor : sent.tensors) {
+        if (!tensor.defined() || tensor.numel() == 0) continue;
+        check(
+            ncclSend(tensor.const_data_ptr(), tensor.nbytes(), ncclInt8, 1, out.line->comm, out.line->stream),
+            "ncclSend");
+      }
+      check(ncclGroupEnd(), "ncclGroupEnd");
+    }
+    sent.done.record(out.line->stream);
+  }
+
   /// Starts the receives at the head of the queue whose shapes are known.
   void start_known(Incoming& in) {
+    if (is_cold()) return;
     for (Receive& receive : in.posted) {
       if (receive.started) continue;
       if (!in.shapes.contains(kind_of(receive.producer))) return;
@@ -465,11 +546,21 @@ class NcclTransport : public Transport {
   /// Whether the receive that is next has been so for longer than the time limit: the host does not wait for
   /// the device and would not notice.
   std::optional<std::string> find_overdue() {
-    const std::lock_guard lock(watched_mutex_);
     while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
     if (watched_.empty() || Clock::now() - progress_ < timeout_.load()) return std::nullopt;
     return "nothing came for " + to_string(watched_.front().producer) + " from rank " +
            std::to_string(watched_.front().from) + " within " + seconds(timeout_);
+  }
+
+  /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
+  void watch_overdue() {
+    std::unique_lock lock(watched_mutex_);
+    while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
+      const auto fault = find_overdue();
+      if (!fault) continue;
+      heartbeat_->abort(*fault);
+      return;
+    }
   }
 
   /// Ends all transfers, so that no stream waits for one any more.
@@ -490,7 +581,8 @@ class NcclTransport : public Transport {
   Wiring wiring_;
   std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
   bool training_ = true;
-  std::deque<Line> lines_;  ///< in the order of the wiring
+  std::array<bool, 2> warm_{};  ///< whether there was an evaluation, a training step
+  std::deque<Line> lines_;      ///< in the order of the wiring
   std::map<int, Outgoing> out_;
   std::map<int, Incoming> in_;
   std::vector<Line*> groups_;
@@ -502,6 +594,9 @@ class NcclTransport : public Transport {
   std::atomic<bool> aborted_ = false;
   std::timed_mutex lines_mutex_;
   std::optional<Heartbeat> heartbeat_;
+  bool ends_ = false;
+  std::condition_variable ended_;
+  std::thread watcher_;
 };
 
 }  // namespace
