@@ -32,7 +32,7 @@ std::vector<Known> known_schedules(const Family& family) {
       try {
         found.push_back({known.name + ", folded", fold(known.schedule)});
       } catch (const InvalidConfig&) {
-        // Its two halves are no mirror images: it is no V.
+        continue;  // its two halves are no mirror images: it is no V
       }
     }
   }
