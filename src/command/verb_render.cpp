@@ -31,7 +31,7 @@ struct Options {
   bool open = false;
 };
 
-enum class Kind { kTerminal, kSvg, kChromeTrace, kPerfettoTrace };
+enum class Kind { kTerminal, kSvg, kHtml, kChromeTrace, kPerfettoTrace };
 
 struct Ending {
   std::string_view text;
@@ -39,7 +39,7 @@ struct Ending {
 };
 
 constexpr std::array kEndings = {Ending{".txt", Kind::kTerminal}, Ending{".svg", Kind::kSvg},
-                                 Ending{".json", Kind::kChromeTrace},
+                                 Ending{".html", Kind::kHtml}, Ending{".json", Kind::kChromeTrace},
                                  Ending{".pftrace", Kind::kPerfettoTrace}};
 
 Kind kind_of(const std::string& output) {
@@ -66,6 +66,8 @@ std::string draw(const std::vector<Timeline>& timelines, Kind kind, const Option
                                        .one_page = options.one_page});
     case Kind::kSvg:
       return draw_svg(timelines);
+    case Kind::kHtml:
+      return draw_html(timelines);
     case Kind::kChromeTrace:
       return chrome_trace(timelines);
     case Kind::kPerfettoTrace:
@@ -97,7 +99,7 @@ Verb render_verb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("render", "Draws a schedule under given costs");
   verb->add_option("FILE", options->file, "A schedule; - is standard input")->required();
   verb->add_option("-o,--output", options->output,
-                   "What to write, its kind by its ending: .svg, .json (Chrome's trace), .pftrace "
+                   "What to write, its kind by its ending: .svg, .html, .json (Chrome's trace), .pftrace "
                    "(Perfetto's) or .txt; - is the terminal (-)")
       ->type_name("FILE");
   verb->add_option("--compare", options->compare, "A second schedule, drawn beside the first at one scale")

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "counterflow/render.h"
+#include "labels.h"
 #include "trace_tracks.h"
 
 namespace counterflow {
@@ -209,7 +210,7 @@ std::string chrome_trace(std::span<const Timeline> timelines) {
   text.reserve(kBytesOfAnEvent * estimate_events(timelines));
   text += "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
   Json json(text);
-  const std::vector<std::string> names = process_names(timelines);
+  const std::vector<std::string> names = distinct_titles(timelines);
   std::uint64_t first_flow = 1;
   for (std::size_t t = 0; t < timelines.size(); ++t)
     Process(timelines[t], static_cast<std::int64_t>(t) + 1, json).write(names[t], first_flow);

@@ -103,6 +103,18 @@ std::string title(const Timeline& timeline) {
   return text;
 }
 
+std::vector<std::string> distinct_titles(std::span<const Timeline> timelines) {
+  std::vector<std::string> names;
+  for (const Timeline& timeline : timelines) {
+    const std::string name = title(timeline);
+    std::string unique = name;
+    for (int count = 2; std::find(names.begin(), names.end(), unique) != names.end(); ++count)
+      unique = name + " (" + std::to_string(count) + ")";
+    names.push_back(unique);
+  }
+  return names;
+}
+
 std::string describe(const Timeline& timeline) {
   std::int32_t peak = 0;
   for (const RankSummary& rank : summarize(timeline)) peak = std::max(peak, rank.peak_activations);

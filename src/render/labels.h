@@ -53,6 +53,9 @@ std::string format_ratio(double ratio);
 /// The name without control characters, or "schedule".
 std::string title(const Timeline& timeline);
 
+/// Titles made different: "dualpipe", "dualpipe (2)".
+std::vector<std::string> distinct_titles(std::span<const Timeline> timelines);
+
 /// "8 ranks, 20 micro-batches, makespan 66, bubble 9.1 %, at most 9 activations".
 std::string describe(const Timeline& timeline);
 

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "counterflow/render.h"
+#include "labels.h"
 #include "protobuf.h"
 #include "trace_tracks.h"
 
@@ -223,7 +224,7 @@ std::string perfetto_trace(std::span<const Timeline> timelines) {
   std::string text;
   text.reserve(kBytesOfAnEvent * estimate_events(timelines));
   Packets packets(text);
-  const std::vector<std::string> names = process_names(timelines);
+  const std::vector<std::string> names = distinct_titles(timelines);
   std::uint64_t first_flow = 1;
   for (std::size_t t = 0; t < timelines.size(); ++t)
     Process(timelines[t], t + 1, packets).write(names[t], first_flow);

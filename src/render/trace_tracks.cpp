@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "labels.h"
-
 namespace counterflow {
 namespace {
 
@@ -67,18 +65,6 @@ std::string rank_track_name(std::size_t rank) {
 
 std::string link_track_name(const LinkTimeline& link) {
   return "link " + std::to_string(link.from) + " to " + std::to_string(link.to);
-}
-
-std::vector<std::string> process_names(std::span<const Timeline> timelines) {
-  std::vector<std::string> names;
-  for (const Timeline& timeline : timelines) {
-    const std::string name = title(timeline);
-    std::string unique = name;
-    for (int count = 2; std::find(names.begin(), names.end(), unique) != names.end(); ++count)
-      unique = name + " (" + std::to_string(count) + ")";
-    names.push_back(unique);
-  }
-  return names;
 }
 
 }  // namespace counterflow

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -35,8 +34,5 @@ std::vector<std::int32_t> lanes_of(const LinkTimeline& link);
 /// "rank 3", "link 0 to 1".
 std::string rank_track_name(std::size_t rank);
 std::string link_track_name(const LinkTimeline& link);
-
-/// "dualpipe (2)": names of several timelines made different.
-std::vector<std::string> process_names(std::span<const Timeline> timelines);
 
 }  // namespace counterflow

@@ -59,6 +59,9 @@ TEST(RenderCommandTest, KindFollowsTheEnding) {
   const std::string perfetto = folder.path() + "/a.pftrace";
   EXPECT_EQ(run_command(render({"-o", perfetto}), dualpipe()).status, 0);
   EXPECT_EQ(read_whole(perfetto), perfetto_trace({&timeline, 1}));
+  const std::string page = folder.path() + "/a.html";
+  EXPECT_EQ(run_command(render({"-o", page}), dualpipe()).status, 0);
+  EXPECT_EQ(read_whole(page), draw_html({&timeline, 1}));
   const std::string text = folder.path() + "/a.txt";
   EXPECT_EQ(run_command(render({"-o", text, "--width", "80"}), dualpipe()).status, 0);
   EXPECT_EQ(read_whole(text), draw_terminal({&timeline, 1}));
