@@ -7,9 +7,9 @@ namespace {
 
 constexpr double kWeightOfEnds = 0.02;
 
-double score_of(const Problem& problem, const Evaluator& evaluator, Time makespan) {
+double score_of(const Problem& problem, Time makespan, Time sum_of_ends) {
   return static_cast<double>(makespan) +
-         kWeightOfEnds * static_cast<double>(evaluator.sum_of_ends()) / problem.num_ranks();
+         kWeightOfEnds * static_cast<double>(sum_of_ends) / problem.num_ranks();
 }
 
 double mean_forward(const Problem& problem) {
@@ -21,51 +21,51 @@ double mean_forward(const Problem& problem) {
 
 }  // namespace
 
-Solution solution_of(const Problem& problem, Evaluator& evaluator, Order order) {
+Solution solution_of(const Problem& problem, Order order) {
+  Evaluator evaluator(problem);
   Solution solution;
   solution.makespan = evaluator.evaluate(order);
-  solution.score = score_of(problem, evaluator, solution.makespan);
+  solution.score = score_of(problem, solution.makespan, evaluator.sum_of_ends());
   solution.order = std::move(order);
   return solution;
 }
 
-Chain::Chain(const Problem& problem, Solution start, std::uint64_t seed)
+Chain::Chain(const Problem& problem, Solution start, double heat, std::uint64_t seed)
     : problem_(problem),
       random_(seed),
-      evaluator_(problem),
       timing_(problem),
       moves_(problem),
+      start_(start),
       best_(std::move(start)),
-      hottest_(0.3 * std::max(1.0, mean_forward(problem))) {
-  restart(best_);
-}
+      hottest_(heat * std::max(1.0, mean_forward(problem))) {}
 
-void Chain::restart(const Solution& start) {
-  best_ = start;
+void Chain::go_on_from(const Solution& start) {
+  start_ = start;
+  if (start.score < best_.score) best_ = start;
   in_tooth_ = 0;
 }
 
 void Chain::begin_tooth() {
-  current_ = best_;
+  current_ = start_;
   timing_.settle(current_.order);
 }
 
 bool Chain::run(std::int64_t changes, std::int64_t tooth, const std::stop_token& stop) {
   constexpr std::int64_t kStride = 64;
-  for (std::int64_t done = 0; done < changes; ++done, ++in_tooth_) {
-    if (in_tooth_ >= tooth) in_tooth_ = 0;
+  constexpr double kColdest = 0.02;  // of the hottest
+  for (std::int64_t done = 0; done < changes; ++done) {
     if (in_tooth_ == 0) begin_tooth();
     if (in_tooth_ % kStride == 0) {
       if (stop.stop_requested()) return false;
-      temperature_ = hottest_ * std::pow(0.02, static_cast<double>(in_tooth_) / static_cast<double>(tooth));
+      const double through = static_cast<double>(in_tooth_) / static_cast<double>(tooth);
+      temperature_ = hottest_ * std::pow(kColdest, through);
     }
     try_change();
+    if (++in_tooth_ < tooth) continue;
+    in_tooth_ = 0;
+    start_ = best_;
   }
   return true;
-}
-
-double Chain::score(Time makespan) const {
-  return score_of(problem_, evaluator_, makespan);
 }
 
 void Chain::try_change() {
@@ -86,22 +86,27 @@ void Chain::try_change() {
   if (change == nullptr) return;
   const double limit = current_.score - temperature_ * std::log(1.0 - random_.uniform());
   const double ends = current_.score - static_cast<double>(current_.makespan);
-  if (static_cast<double>(timing_.estimate(current_.order, *change)) + ends > limit + temperature_ * 0.1)
-    return;
+  const Time estimate = timing_.estimate(current_.order, *change);
+  if (static_cast<double>(estimate) + ends > limit + temperature_ * 0.1) return;
   apply(current_.order, *change);
-  if (!fits(problem_, rank, current_.order[rank]) || !accept(*change, limit)) apply(current_.order, *change);
+  if (!fits(problem_, rank, current_.order[rank])) {
+    apply(current_.order, *change);
+  } else if (!accept(limit)) {
+    apply(current_.order, *change);
+    timing_.settle(current_.order);
+  }
 }
 
-bool Chain::accept(Change&, double limit) {
+// The estimate is nearly always right, so that the times are taken at once.
+bool Chain::accept(double limit) {
   ++num_evaluations_;
-  const Time makespan = evaluator_.evaluate(current_.order);
+  const Time makespan = timing_.settle(current_.order);
   if (makespan >= kNever) return false;
-  const double now = score(makespan);
-  if (now > limit) return false;
+  const double score = score_of(problem_, makespan, timing_.sum_of_ends());
+  if (score > limit) return false;
   current_.makespan = makespan;
-  current_.score = now;
-  timing_.settle(current_.order);
-  if (now < best_.score) best_ = current_;
+  current_.score = score;
+  if (score < best_.score) best_ = current_;
   return true;
 }
 

@@ -21,30 +21,34 @@ struct Solution {
 /// unit does, then again from the best. Used by one thread.
 class Chain {
  public:
-  /// The problem must outlive the chain.
-  Chain(const Problem& problem, Solution start, std::uint64_t seed);
-
-  /// Goes on from another solution, as from a start.
-  void restart(const Solution& start);
+  /// The problem must outlive the chain. `heat` is what it starts a tooth at, in mean forwards.
+  Chain(const Problem& problem, Solution start, double heat, std::uint64_t seed);
 
   /// Tries so many changes; a tooth is `tooth` changes long, however many calls it takes. Returns false where
   /// it was stopped before the end.
   bool run(std::int64_t changes, std::int64_t tooth, const std::stop_token& stop);
 
+  /// The next tooth goes on from another solution. `best` stays.
+  void go_on_from(const Solution& start);
+
+  /// Whether the next change begins a tooth.
+  bool between_teeth() const { return in_tooth_ == 0; }
+
   const Solution& best() const { return best_; }
+
+  /// Orders timed.
   std::int64_t num_evaluations() const { return num_evaluations_; }
 
  private:
   void begin_tooth();
   void try_change();
-  bool accept(Change& change, double limit);
-  double score(Time makespan) const;
+  bool accept(double limit);
 
   const Problem& problem_;
   Random random_;
-  Evaluator evaluator_;
   Timing timing_;
   Moves moves_;
+  Solution start_;  // of the next tooth
   Solution current_;
   Solution best_;
   double hottest_ = 0;  // temperature
@@ -54,6 +58,6 @@ class Chain {
 };
 
 /// The solution of an order whose limits hold.
-Solution solution_of(const Problem& problem, Evaluator& evaluator, Order order);
+Solution solution_of(const Problem& problem, Order order);
 
 }  // namespace counterflow::searching

@@ -52,6 +52,24 @@ Limits limits_of(const Family& family, int rank, std::int64_t reserved_bytes) {
 
 }  // namespace
 
+Family Family::with_micro_batches(int num_micro_batches) const {
+  Family family = *this;
+  const int ranks = placement.num_ranks();
+  switch (kind) {
+    case PlacementKind::kOne:
+    case PlacementKind::kLoop:
+      family.placement = Placement::loop(ranks, stages_per_rank, num_micro_batches);
+      break;
+    case PlacementKind::kV:
+      family.placement = Placement::v(ranks, num_micro_batches);
+      break;
+    case PlacementKind::kBidirectional:
+      family.placement = Placement::bidirectional(ranks, num_micro_batches);
+      break;
+  }
+  return family;
+}
+
 std::string Family::name() const {
   const std::string kind_name(placement_kind_name(kind));
   return kind == PlacementKind::kLoop
@@ -139,19 +157,6 @@ std::string refusal(const SearchRequest& request, const Choice& choice) {
   return {};
 }
 
-Placement placement_of(const SearchRequest& request, const Choice& choice) {
-  switch (choice.kind) {
-    case PlacementKind::kOne:
-    case PlacementKind::kLoop:
-      return Placement::loop(request.ranks, choice.stages_per_rank, request.micro_batches);
-    case PlacementKind::kV:
-      return Placement::v(request.ranks, request.micro_batches);
-    case PlacementKind::kBidirectional:
-      return Placement::bidirectional(request.ranks, request.micro_batches);
-  }
-  return {};
-}
-
 }  // namespace
 
 std::vector<Family> families_of(const SearchRequest& request, std::vector<SearchFamily>& why_not) {
@@ -172,7 +177,8 @@ std::vector<Family> families_of(const SearchRequest& request, std::vector<Search
     family.kind = choice.kind;
     family.stages_per_rank = choice.stages_per_rank;
     family.copies = copies;
-    family.placement = placement_of(request, choice);
+    family.placement = Placement::loop(request.ranks, 1, 1);
+    family = family.with_micro_batches(request.micro_batches);
     family.parts = of_stages ? 1 : choice.stages_per_rank;
     family.costs = of_stages ? request.costs : cut_shares(request.costs, request.ranks, family.parts);
     if (request.max_activations) family.max_activations = saturated(*request.max_activations, family.parts);

@@ -23,6 +23,9 @@ struct Family {
 
   bool folds() const { return kind == PlacementKind::kBidirectional; }
 
+  /// The same with another number of micro-batches (even for two copies).
+  Family with_micro_batches(int num_micro_batches) const;
+
   /// "v", "loop of 3 stages a rank"
   std::string name() const;
 

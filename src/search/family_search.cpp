@@ -6,8 +6,9 @@
 #include "construct.h"
 #include "counterflow/error.h"
 #include "counterflow/simulate.h"
-#include "counterflow/verify.h"
 #include "starts.h"
+#include "stretch.h"
+#include "windows.h"
 
 namespace counterflow::searching {
 namespace {
@@ -23,42 +24,52 @@ std::int64_t num_pairs(const Schedule& schedule) {
   return pairs;
 }
 
+/// Whether a schedule holds no more than a family may.
+bool within_limits(const Family& family, const Simulation& run) {
+  if (family.max_activations && run.peak_activations() > *family.max_activations) return false;
+  if (family.costs.memory_bytes == 0) return true;
+  return std::all_of(run.ranks.begin(), run.ranks.end(), [&](const RankResult& rank) {
+    return rank.static_bytes + rank.peak_activation_bytes + rank.receive_bytes <= family.costs.memory_bytes;
+  });
+}
+
 }  // namespace
 
 FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop)
-    : family_(family), reserved_bytes_(family.placement.num_ranks(), 0) {
-  problem_ = std::make_unique<Problem>(family_.problem(reserved_bytes_));
-  lower_bound_ = bounds_of(family_.problem(reserved_bytes_, true)).best();
+    : family_(family), seed_(seed) {
+  const std::vector<std::int64_t> none_reserved(family.placement.num_ranks(), 0);
+  problem_ = std::make_unique<Problem>(family_.problem(none_reserved));
+  const Problem fastest = family_.problem(none_reserved, true);
+  lower_bound_ = std::max(bounds_of(fastest).best(), windows_bound(fastest));
   // A change takes about as long as 100 steps, and a few times less often all steps of the order: a round of
   // a chain is some hundredths of a second.
   changes_a_round_ = std::max<std::int64_t>(200, 20'000'000 / (150 + num_steps(*problem_)));
   if (!why_infeasible(*problem_).empty()) return;
   take_known(stop);
-  take_constructed(seed, stop);
-  make_chains(seed);
+  take_constructed(stop);
+  make_smaller(stop);
+  make_chains();
 }
 
 // Where a schedule is the best so far and fits, it is kept.
 bool FamilySearch::offer(const Schedule& schedule) {
   const Simulation run = simulate(schedule, family_.costs);
-  if (family_.max_activations && run.peak_activations() > *family_.max_activations) return false;
-  if (family_.costs.memory_bytes > 0) {
-    for (std::size_t rank = 0; rank < run.ranks.size(); ++rank) {
-      const RankResult& result = run.ranks[rank];
-      const std::int64_t total = result.static_bytes + result.peak_activation_bytes + result.receive_bytes;
-      if (total > family_.costs.memory_bytes) return false;
-    }
-  }
-  if (best_ && best_->makespan <= run.makespan) return true;
-  best_ = Best{schedule, run.makespan};
+  if (!within_limits(family_, run)) return false;
+  if (!best_ || run.makespan < best_->makespan) best_ = Best{schedule, run.makespan};
   return true;
+}
+
+bool FamilySearch::offer(const Solution& solution) {
+  if (solution_.order.empty() || solution.score < solution_.score) solution_ = solution;
+  if (best_ && solution.makespan >= best_->makespan) return true;
+  return offer(family_.schedule(*problem_, solution.order,
+                                "search-" + std::string(placement_kind_name(family_.kind))));
 }
 
 void FamilySearch::add_start(Order order) {
   if (!fits(*problem_, order)) return;
-  Evaluator evaluator(*problem_);
-  Solution solution = solution_of(*problem_, evaluator, std::move(order));
-  if (solution.makespan >= kNever) return;
+  Solution solution = solution_of(*problem_, std::move(order));
+  if (solution.makespan >= kNever || !offer(solution)) return;
   const auto same = [&](const Solution& other) { return other.order == solution.order; };
   if (std::any_of(starts_.begin(), starts_.end(), same)) return;
   const auto place =
@@ -71,59 +82,129 @@ void FamilySearch::add_start(Order order) {
 void FamilySearch::take_known(const std::stop_token& stop) {
   for (Known& known : known_schedules(family_)) {
     if (best_ && stop.stop_requested()) return;
-    const Time before = best_ ? best_->makespan : kNever;
-    known.schedule.name = known.name;
-    if (!offer(known.schedule)) continue;
-    if (best_->makespan < before) {
+    const Simulation run = simulate(known.schedule, family_.costs);
+    if (!within_limits(family_, run)) continue;
+    if (best_known_.empty() || run.makespan < best_known_makespan_) {
       best_known_ = known.name;
-      best_known_makespan_ = best_->makespan;
+      best_known_makespan_ = run.makespan;
     }
+    known.schedule.name = known.name;
+    offer(known.schedule);
     if (std::optional<Order> order = family_.order(*problem_, known.schedule)) add_start(std::move(*order));
   }
 }
 
-void FamilySearch::take_constructed(std::uint64_t seed, const std::stop_token& stop) {
+void FamilySearch::take_constructed(const std::stop_token& stop) {
   const std::int64_t tries = std::clamp<std::int64_t>(4'000'000 / num_steps(*problem_), 8, 400);
-  Random random(seed);
+  Random random(seed_);
   for (std::int64_t i = 0; i < tries; ++i) {
     if (best_ && stop.stop_requested()) return;
     const Preferences preferences = i == 0 ? Preferences{} : random_preferences(random);
     add_start(construct(*problem_, preferences, random));
-    if (i == 0 && !best_ && !starts_.empty())
-      offer(family_.schedule(*problem_, starts_.front().order, "search"));
   }
 }
 
-void FamilySearch::make_chains(std::uint64_t seed) {
+// Filling and emptying the pipeline takes about two micro-batches a rank.
+void FamilySearch::make_smaller(const std::stop_token& stop) {
+  constexpr int kPeriods = 6;  // stretches of one, two or three micro-batches can all be repeated
+  const int copies = family_.folds() ? 2 : 1;
+  const int m = family_.placement.num_micro_batches() / copies;
+  const int enough = 2 * family_.placement.num_ranks() / copies + 2;
+  const int fewer = enough + (m - enough) % kPeriods;
+  if (m < enough + kPeriods || stop.stop_requested()) return;
+  smaller_ = std::make_unique<FamilySearch>(family_.with_micro_batches(fewer * copies), seed_ + 1, stop);
+  if (!smaller_->feasible()) smaller_.reset();
+}
+
+void FamilySearch::make_chains() {
+  if (smaller_) take_from_smaller();
   if (starts_.empty()) return;
   for (int chain = 0; chain < kChains; ++chain) {
-    const Solution& start = starts_[chain % starts_.size()];
-    chains_.push_back(std::make_unique<Chain>(*problem_, start, seed * 1000 + chain));
-    taken_.push_back(start.score);
+    const double heat = chain % 2 == 0 ? 0.3 : 0.6;
+    chains_.push_back(
+        std::make_unique<Chain>(*problem_, starts_[chain % starts_.size()], heat, seed_ * 1000 + chain));
   }
-  offer(family_.schedule(*problem_, starts_.front().order, "search"));
 }
 
-bool FamilySearch::run_chain(int chain, const std::stop_token& stop) {
-  // Teeth grow, those of later chains faster: how long a tooth should be is not known, nor how much time
-  // there is.
-  return chains_[chain]->run(changes_a_round_, changes_a_round_, stop);
+bool FamilySearch::is_turn_of_smaller() const {
+  constexpr int kPatience = 12;
+  return smaller_ && round_ % 2 == 0 && !smaller_->optimal() && smaller_rounds_without_gain_ < kPatience;
+}
+
+int FamilySearch::num_jobs() const {
+  return is_turn_of_smaller() ? smaller_->num_jobs()
+                              : static_cast<int>(chains_.size()) + (wants_exact() ? 1 : 0);
+}
+
+bool FamilySearch::run_job(int job, const std::stop_token& stop) {
+  if (is_turn_of_smaller()) return smaller_->run_job(job, stop);
+  if (job == static_cast<int>(chains_.size())) return run_exact(stop);
+  // Teeth of 1, 2, 4 and 8 rounds: how long they should be depends on the instance.
+  return chains_[job]->run(changes_a_round_, changes_a_round_ << job, stop);
 }
 
 void FamilySearch::end_round() {
-  ++round_;
-  num_evaluations_ = 0;
-  std::size_t best = 0;
-  for (std::size_t chain = 0; chain < chains_.size(); ++chain) {
-    num_evaluations_ += chains_[chain]->num_evaluations();
-    if (chains_[chain]->best().score < chains_[best]->best().score) best = chain;
+  if (is_turn_of_smaller()) {
+    const std::int64_t before = smaller_->num_evaluations();
+    smaller_->end_round();
+    num_evaluations_ += smaller_->num_evaluations() - before;
+    take_from_smaller();
+  } else {
+    end_round_of_chains();
+    if (wants_exact()) take_exact();
   }
-  const Solution& solution = chains_[best]->best();
-  if (solution.makespan < best_->makespan) offer(family_.schedule(*problem_, solution.order, "search"));
+  ++round_;
 }
 
-Schedule FamilySearch::schedule() const {
-  return best_->schedule;
+void FamilySearch::end_round_of_chains() {
+  num_evaluations_ = smaller_ ? smaller_->num_evaluations() : 0;
+  for (const auto& chain : chains_) {
+    num_evaluations_ += chain->num_evaluations();
+    offer(chain->best());
+  }
+  for (const auto& chain : chains_) {
+    if (chain->between_teeth() && solution_.score < chain->best().score) chain->go_on_from(solution_);
+  }
+}
+
+void FamilySearch::take_from_smaller() {
+  ++smaller_rounds_without_gain_;
+  const Time makespan = smaller_->solution_.makespan;
+  if (smaller_->solution_.order.empty() || (taken_from_smaller_ != 0 && makespan >= taken_from_smaller_))
+    return;
+  smaller_rounds_without_gain_ = 0;
+  taken_from_smaller_ = makespan;
+  std::optional<Order> order = stretch(*smaller_->problem_, smaller_->solution_.order, *problem_);
+  if (!order) return;
+  const Solution solution = solution_of(*problem_, *order);
+  add_start(std::move(*order));
+  if (!chains_.empty() && fits(*problem_, solution.order))
+    chains_[round_ / 2 % kChains]->go_on_from(solution);
+}
+
+bool FamilySearch::wants_exact() const {
+  constexpr std::int64_t kMostSteps = 360;
+  const bool is_power = (round_ & (round_ + 1)) == 0;  // rounds 0, 1, 3, 7 …
+  return is_power && !family_.folds() && !optimal() && num_steps(*problem_) <= kMostSteps &&
+         exact_applies(*problem_);
+}
+
+// Deadlines from the lower bound on: each that cannot be held raises it.
+bool FamilySearch::run_exact(const std::stop_token& stop) {
+  const std::int64_t most_states = std::int64_t{20'000} * (round_ + 1);
+  std::int64_t states = 0;
+  for (exact_deadline_ = lower_bound_; exact_deadline_ < best_->makespan; ++exact_deadline_) {
+    exact_ = find_order(*problem_, exact_deadline_, most_states - states, stop);
+    states += exact_.num_states;
+    if (exact_.answer != Exact::Answer::kNone) break;
+  }
+  return !stop.stop_requested();
+}
+
+void FamilySearch::take_exact() {
+  lower_bound_ = std::max(lower_bound_, exact_deadline_);
+  if (exact_.answer == Exact::Answer::kFound && !exact_.order.empty())
+    offer(solution_of(*problem_, exact_.order));
 }
 
 SearchFamily FamilySearch::report() const {

@@ -1,4 +1,4 @@
-// The search on one placement: its best schedule so far, and the chains that go on improving it.
+// The search on one placement: its best schedule so far, and what goes on improving it and its bound.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "anneal.h"
+#include "exact.h"
 #include "family.h"
 
 namespace counterflow::searching {
@@ -23,42 +24,61 @@ class FamilySearch {
   Fraction lower_bound() const { return {lower_bound_, family_.parts}; }
   bool optimal() const { return best_->makespan <= lower_bound_; }
 
-  /// A round: run_chain() for each chain, in any threads, then end_round() if none was stopped.
-  static constexpr int kChains = 4;
-  bool run_chain(int chain, const std::stop_token& stop);
+  /// A round: run_job() of 0 … num_jobs() - 1, in any threads, then end_round() if none was stopped.
+  int num_jobs() const;
+  bool run_job(int job, const std::stop_token& stop);
   void end_round();
 
+  /// Orders timed in finished rounds.
   std::int64_t num_evaluations() const { return num_evaluations_; }
 
-  Schedule schedule() const;
+  const Schedule& schedule() const { return best_->schedule; }
   SearchFamily report() const;
 
  private:
+  static constexpr int kChains = 4;
+
   struct Best {
     Schedule schedule;
     Time makespan = 0;
   };
 
   void take_known(const std::stop_token& stop);
-  void take_constructed(std::uint64_t seed, const std::stop_token& stop);
-  void make_chains(std::uint64_t seed);
+  void take_constructed(const std::stop_token& stop);
+  void make_chains();
+  void make_smaller(const std::stop_token& stop);
   bool offer(const Schedule& schedule);
+  bool offer(const Solution& solution);
   void add_start(Order order);
-  void reserve(int rank, std::int64_t bytes);
+
+  bool is_turn_of_smaller() const;
+  void take_from_smaller();
+  bool wants_exact() const;
+  bool run_exact(const std::stop_token& stop);
+  void take_exact();
+  void end_round_of_chains();
 
   Family family_;
-  std::vector<std::int64_t> reserved_bytes_;  // [rank]
+  std::uint64_t seed_;
   std::unique_ptr<Problem> problem_;
   Time lower_bound_ = 0;
   std::optional<Best> best_;
   std::string best_known_;
   Time best_known_makespan_ = 0;
+  Solution solution_;             // the best order, which may be no better than best_
   std::vector<Solution> starts_;  // the best first
   std::vector<std::unique_ptr<Chain>> chains_;
-  std::vector<double> taken_;  // [chain]: the score that was last looked at
   std::int64_t changes_a_round_ = 0;
   int round_ = 0;
   std::int64_t num_evaluations_ = 0;
+
+  // The same with fewer micro-batches, whose middle is then repeated: what it costs less to try.
+  std::unique_ptr<FamilySearch> smaller_;
+  Time taken_from_smaller_ = 0;  // its makespan when its order was last stretched
+  int smaller_rounds_without_gain_ = 0;
+
+  Exact exact_;
+  Time exact_deadline_ = 0;
 };
 
 }  // namespace counterflow::searching

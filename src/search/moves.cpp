@@ -7,6 +7,7 @@ namespace counterflow::searching {
 namespace {
 
 constexpr int kReach = 12;
+constexpr int kBlockPercent = 15;
 
 }  // namespace
 
@@ -64,15 +65,16 @@ Change* Moves::propose(const Order& order, int rank, std::size_t position, Rando
 }
 
 bool Moves::shift(Random& random, int reach) {
-  const int distance = (1 + random.below(reach)) * (random.below(2) == 0 ? 1 : -1);
-  const int to = at_ + distance;
-  if (to < 0 || to >= size() || window_[to] == window_[at_]) return false;
-  const auto from = window_.begin() + at_;
-  if (distance > 0) {
-    std::rotate(from, from + 1, from + distance + 1);
-  } else {
-    std::rotate(from + distance, from, from + 1);
-  }
+  const int distance = 1 + random.below(reach);
+  // Now and then a few steps together: with little room a forward can only move with what makes room for it.
+  const int length = random.below(100) < kBlockPercent ? 2 + random.below(3) : 1;
+  const bool later = random.below(2) == 0;
+  const int from = later ? at_ : at_ - distance;
+  const int middle = later ? at_ + length : at_;
+  const int to = middle + (later ? distance : length);
+  if (from < 0 || to > size()) return false;
+  const auto first = window_.begin();
+  std::rotate(first + from, first + middle, first + to);
   return true;
 }
 

@@ -162,8 +162,8 @@ class Search {
 
   bool run_round(FamilySearch& search) {
     std::atomic<bool> whole{true};
-    run_all(FamilySearch::kChains, threads_, [&](int chain) {
-      if (!search.run_chain(chain, deadline_.token())) whole = false;
+    run_all(search.num_jobs(), threads_, [&](int job) {
+      if (!search.run_job(job, deadline_.token())) whole = false;
     });
     if (whole) search.end_round();
     return whole;

@@ -25,6 +25,7 @@ Time Timing::settle(const Order& order) {
           position_[cell(type.second_hop, node.second_k = evaluator_.micro_batch(type.second_hop))] = place;
         sequence_.push_back({rank, place});
       });
+  if (makespan_ >= kNever) return kNever;
   find_tails(order);
   find_path(order);
   return makespan_;

@@ -14,8 +14,11 @@ class Timing {
  public:
   explicit Timing(const Problem& problem);
 
-  /// Takes the times of an order that does not deadlock. Returns its makespan.
+  /// Takes the times of an order. Returns its makespan, or kNever where it deadlocks: then there are none.
   Time settle(const Order& order);
+
+  /// The sum over the ranks of when their last steps end.
+  Time sum_of_ends() const { return evaluator_.sum_of_ends(); }
 
   /// The longest path through what changes, or about that: arrivals are taken as they are, except between
   /// steps of the change. `change` is of the settled order and not yet applied.
