@@ -54,15 +54,18 @@ class Model:
         self.forward = {p: (self.time("f"), self.time("fe")) for p in passes}
         self.gradient = {p: (self.time("g"), self.time("ge")) for p in passes}
         self.weight = {p: (self.time("w"), self.time("we")) for p in passes}
+        self.weight_alone = {}
         if self.case["fb"] is not None:
             self.add_pairs()
         makespan = self.time("makespan")
         for stage, k in passes:
             self.add_passes(stage, k)
             model.Add(makespan >= self.weight[stage, k][1])
-            if k > 0:  # micro-batches are alike
-                for kind in (self.forward, self.gradient, self.weight):
+            if k > 0:  # micro-batches are alike, but the W of a pair is of that pair's micro-batch
+                for kind in (self.forward, self.gradient):
                     model.Add(kind[stage, k][0] >= kind[stage, k - 1][1])
+                model.Add(self.weight[stage, k][0] >= self.weight[stage, k - 1][1]).OnlyEnforceIf(
+                    self.weight_alone[stage, k], self.weight_alone[stage, k - 1])
         for rank in range(self.case["ranks"]):
             model.AddNoOverlap(self.on_rank[rank])
             if self.case["max_activations"] is not None:
@@ -95,13 +98,14 @@ class Model:
         model.Add(sum(pairs) + alone == 1)
         model.Add(times[1] == times[0] + duration).OnlyEnforceIf(alone)
         self.on_rank[rank].append(model.NewOptionalIntervalVar(times[0], duration, times[1], alone, "alone"))
+        return alone
 
     def add_passes(self, stage, k):
         model, rank, key = self.model, self.ranks[stage], (stage, k)
         f, i, w = self.costs()[stage]
         self.add_alone(rank, self.forward[key], f, self.paired_forward[key])
         self.add_alone(rank, self.gradient[key], i, self.paired_backward[key])
-        self.add_alone(rank, self.weight[key], w, self.paired_backward[key])
+        self.weight_alone[key] = self.add_alone(rank, self.weight[key], w, self.paired_backward[key])
         model.Add(self.weight[key][0] >= self.gradient[key][1])
         if stage > 0:
             delay = self.case["p2p"] if self.ranks[stage - 1] != rank else 0
@@ -161,8 +165,8 @@ def text(value):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30, help="at most for each case")
-    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=8, help="at most for each case")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(COLUMNS)
