@@ -233,7 +233,8 @@ class Search {
       if (arrival > time && ranks_[problem_.rank_of_hop(hop)].free < arrival) next = std::min(next, arrival);
     }
     if (next >= kNever || !holds_at(next)) return false;
-    if (++num_states_ > most_states_ || (num_states_ % 1024 == 0 && stop_.stop_requested())) {
+    ++num_states_;
+    if (num_states_ > most_states_ || (num_states_ % 1024 == 0 && stop_.stop_requested())) {
       gave_up_ = true;
       return false;
     }
