@@ -11,7 +11,6 @@ namespace counterflow {
 namespace {
 
 constexpr std::size_t kMostLevels = 8;
-constexpr std::size_t kMostValues = 1 << 20;
 
 /// Walks over a text and counts the bytes taken, which nlohmann's parser does not tell its handler.
 class CountingIterator {
@@ -58,7 +57,8 @@ std::string reason(std::string_view what) {
 /// walks the tree can run out of stack.
 class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
-  TreeBuilder(const Source& source, const std::size_t& taken) : source_(source), taken_(taken) {}
+  TreeBuilder(const Source& source, const std::size_t& taken, std::size_t most_values)
+      : source_(source), taken_(taken), most_values_(most_values) {}
 
   JsonValue& root() { return root_; }
 
@@ -97,8 +97,8 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
 
   JsonValue& add(Kind kind) {
     const std::size_t begin = begin_of_token();
-    if (++num_values_ > kMostValues) {
-      source_.fail(begin, "expected at most " + std::to_string(kMostValues) + " values, found more");
+    if (++num_values_ > most_values_) {
+      source_.fail(begin, "expected at most " + std::to_string(most_values_) + " values, found more");
     }
     JsonValue& value = open_.empty() ? root_ : open_.back()->items.emplace_back();
     value.kind = kind;
@@ -132,7 +132,8 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
   }
 
   const Source& source_;
-  const std::size_t& taken_;   // bytes that the parser has read
+  const std::size_t& taken_;  // bytes that the parser has read
+  std::size_t most_values_;
   std::size_t token_end_ = 0;  // of the last token
   std::size_t num_values_ = 0;
   std::string_view key_;  // of the next value
@@ -147,9 +148,9 @@ std::string_view json_text(const Source& source, std::size_t offset) {
   return rest.substr(0, rest.find_first_of(" \t\r\n,:]}"));
 }
 
-JsonValue parse_json(const Source& source) {
+JsonValue parse_json(const Source& source, std::size_t most_values) {
   std::size_t taken = 0;
-  TreeBuilder builder(source, taken);
+  TreeBuilder builder(source, taken, most_values);
   const char* begin = source.text.data();
   const char* end = begin + source.text.size();
   nlohmann::json::sax_parse(CountingIterator(begin, &taken), CountingIterator(end, &taken), &builder);

@@ -20,8 +20,8 @@ struct JsonValue {
   std::vector<JsonValue> items;  ///< of an array or object
 };
 
-/// Throws ParseError for what is no JSON, and for JSON with more levels or values than any cost file has.
-JsonValue parse_json(const Source& source);
+/// Throws ParseError for what is no JSON, and for JSON with more levels or values than any file of ours has.
+JsonValue parse_json(const Source& source, std::size_t most_values = 1 << 20);
 
 /// The text of the value that begins at an offset, as far as one sees it without reading it: up to a comma, a
 /// bracket or a blank.

@@ -5,6 +5,7 @@
 
 #include "../core/channels.h"
 #include "../core/dataflow.h"
+#include "activations.h"
 #include "counterflow/error.h"
 
 namespace counterflow {
@@ -63,53 +64,6 @@ std::vector<Bar> bars_of(const Schedule& schedule, const Simulation& simulation,
   return bars;
 }
 
-/// How many activations and bytes are held over one rank's bars.
-class ActivationCounter {
- public:
-  ActivationCounter(const CostModel& costs, Passes passes) : costs_(costs), passes_(passes) {}
-
-  std::vector<ActivationSample> run(const std::vector<Bar>& bars) {
-    for (const Bar& bar : bars) {
-      const ActivationSample before = now_;
-      for (const Pass& pass : bar.action.passes()) begin(pass);
-      record(bar.begin, before);
-      const ActivationSample during = now_;
-      for (const Pass& pass : bar.action.passes()) end(pass);
-      record(bar.end, during);
-    }
-    return std::move(samples_);
-  }
-
- private:
-  void begin(const Pass& pass) {
-    if (pass.kind != PassKind::kForward) return;
-    ++now_.count;
-    now_.bytes += costs_.stage(pass.stage).activation_bytes;
-  }
-
-  void end(const Pass& pass) {
-    const StageCost& cost = costs_.stage(pass.stage);
-    if (releases_activation(pass.kind) || passes_ == Passes::kForward) --now_.count;
-    if (pass.kind == PassKind::kForward && passes_ == Passes::kForward) now_.bytes -= cost.activation_bytes;
-    if (pass.kind == PassKind::kBackward) now_.bytes -= cost.activation_bytes;
-    if (pass.kind == PassKind::kInputGradient) now_.bytes += cost.weight_store_bytes - cost.activation_bytes;
-    if (pass.kind == PassKind::kWeightGradient) now_.bytes -= cost.weight_store_bytes;
-  }
-
-  /// A rise at the time of a fall (one bar ends where the next begins) stays a sample of its own: the peak
-  /// counts as simulate() counts it.
-  void record(Time time, const ActivationSample& before) {
-    if (now_.count == before.count && now_.bytes == before.bytes) return;
-    now_.time = time;
-    samples_.push_back(now_);
-  }
-
-  const CostModel& costs_;
-  Passes passes_;
-  ActivationSample now_;
-  std::vector<ActivationSample> samples_;
-};
-
 /// The messages that one rank sends, with the times at which simulate() sends them: at the end of the bar,
 /// or, where there are links, when the link is free.
 void add_transfers(const Schedule& schedule, const CostModel& costs, const Consumers& consumers,
@@ -153,7 +107,7 @@ Timeline make_timeline(const Schedule& schedule, const CostModel& costs, const S
   for (int rank = 0; rank < schedule.num_ranks(); ++rank) {
     RankTimeline& one = timeline.ranks[rank];
     one.bars = bars_of(schedule, simulation, rank);
-    one.activations = ActivationCounter(costs, schedule.passes).run(one.bars);
+    one.activations = count_activations(one.bars, costs, schedule.passes);
     add_transfers(schedule, costs, consumers, channels, rank, timeline);
   }
   for (const CriticalStep& step : simulation.critical_path)
