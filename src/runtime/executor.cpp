@@ -3,6 +3,7 @@
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/record_function.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "counterflow/error.h"
@@ -48,8 +49,10 @@ Executor::Executor(const Schedule& schedule, const Program& program, const Setup
   for (const int stage : setup.options.recompute) recompute_.at(stage) = true;
 }
 
-void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& result) {
+void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& result,
+                   TimelineRecorder* recorder) {
   batch_ = &batch;
+  recorder_ = recorder;
   result_ = &result;
   step_number_ = step_number;
   step_ = -1;
@@ -58,6 +61,7 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
   input_shapes_.assign(setup_.stages.size(), std::nullopt);
   gradient_shapes_.assign(setup_.stages.size(), std::nullopt);
   setup_.transport.begin_step(training_);
+  output_bytes_.assign(setup_.stages.size(), 0);
   result.losses.resize(schedule_.num_micro_batches());
   result.outputs.resize(schedule_.num_micro_batches());
   for (const Instruction& instruction : program_.ranks[rank_]) {
@@ -66,8 +70,7 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
         step_ = instruction.step;
         const Action& action = schedule_.actions[rank_][step_];
         for (const Pass& pass : action.passes()) fetch(pass);
-        const Range range(names_[step_]);
-        for (const Pass& pass : action.passes()) run(pass);
+        run(action);
         break;
       }
       case Op::kSendForward:
@@ -107,13 +110,13 @@ void Executor::post(const Instruction& instruction) {
 void Executor::send(const Instruction& instruction) {
   const int to = setup_.first_rank + program_.channels[instruction.channel].to;
   Cell& here = cell(instruction.stage, instruction.micro_batch);
-  if (instruction.op == Op::kSendForward) {
-    setup_.transport.send(to, std::move(here.output));
-  } else {
+  Message message = std::move(here.output);
+  if (instruction.op == Op::kSendBackward) {
     const PassKind kind = gradient_kind_[index(instruction.stage, instruction.micro_batch)];
-    setup_.transport.send(
-        to, {{instruction.stage, instruction.micro_batch, kind}, std::move(here.input_gradients), {}});
+    message = {{instruction.stage, instruction.micro_batch, kind}, std::move(here.input_gradients), {}};
   }
+  if (recorder_) recorder_->sent(message);
+  setup_.transport.send(to, std::move(message));
 }
 
 void Executor::fetch(const Pass& pass) {
@@ -143,7 +146,9 @@ void Executor::fetch(const Pass& pass) {
 Message Executor::receive(int buffer, const Pass& producer, std::optional<Shapes>& expected) {
   const int from = setup_.first_rank + rank_of_[index(producer.stage, producer.micro_batch)];
   waits_for_ = Wait{producer, from, std::chrono::steady_clock::now()};
+  if (recorder_) recorder_->wait();
   Message message = setup_.transport.wait(from, buffer);
+  if (recorder_) recorder_->arrived(producer);
   waits_for_.reset();
   if (setup_.options.varying_shapes) return message;
   if (!expected)
@@ -154,6 +159,23 @@ Message Executor::receive(int buffer, const Pass& producer, std::optional<Shapes
                          to_string(expected->producer) +
                          " (micro-batches may differ only with PipelineOptions::varying_shapes)");
   return message;
+}
+
+void Executor::run(const Action& action) {
+  const Range range(names_[step_]);
+  if (recorder_) recorder_->begin();
+  if (action.is_overlap()) {
+    overlap(action.passes()[0], action.passes()[1]);
+    if (recorder_) recorder_->end(action);
+  } else {
+    const Pass& pass = action.passes()[0];
+    if (split_backward_ && pass.kind == PassKind::kBackward) {
+      run(input_gradient(pass.stage, pass.micro_batch));
+      run(weight_gradient(pass.stage, pass.micro_batch));
+    } else {
+      run(pass);
+    }
+  }
 }
 
 void Executor::run(const Pass& pass) {
@@ -167,39 +189,88 @@ void Executor::run(const Pass& pass) {
       break;
     case PassKind::kWeightGradient: {
       std::optional<Visit>& visit = cell(pass.stage, pass.micro_batch).visit;
-      visit->backward().weight_gradients();
+      visit->weight_gradients();
       visit.reset();
       break;
     }
   }
+  if (recorder_) recorder_->end(pass);
 }
 
 void Executor::forward(const Pass& pass) {
   Cell& here = cell(pass.stage, pass.micro_batch);
-  const std::size_t m = pass.micro_batch;
+  Visit visit(settings_of(pass), here.input.tensors, here.input.differentiable);
+  here.input = {};
+  keep(pass, std::move(visit));
+}
+
+void Executor::backward(const Pass& pass) {
+  Cell& here = cell(pass.stage, pass.micro_batch);
+  const Tensors& gradients = gradients_for(pass);
+  if (pass.kind == PassKind::kBackward) {
+    here.input_gradients = here.visit->backward(gradients);
+    here.visit.reset();
+  } else {
+    here.input_gradients = here.visit->input_gradients(gradients);
+  }
+  here.output_gradients.clear();
+}
+
+void Executor::overlap(const Pass& forward, const Pass& backward) {
+  Cell& ahead = cell(forward.stage, forward.micro_batch);
+  Cell& behind = cell(backward.stage, backward.micro_batch);
+  Visit visit = Visit::overlap(settings_of(forward), ahead.input.tensors, ahead.input.differentiable,
+                               *behind.visit, gradients_for(backward), behind.input_gradients);
+  ahead.input = {};
+  behind.visit.reset();
+  behind.output_gradients.clear();
+  keep(forward, std::move(visit));
+}
+
+VisitSettings Executor::settings_of(const Pass& forward) const {
+  const std::size_t m = forward.micro_batch;
   const int replica = setup_.first_rank / schedule_.num_ranks();
-  const int counted = replica * schedule_.num_micro_batches() + pass.micro_batch;
-  VisitSettings settings{.stage = *setup_.stages[local_index_[pass.stage]],
-                         .random_seed = random_seed(setup_.options.seed, step_number_, pass.stage, counted),
-                         .training = training_,
-                         .recompute = static_cast<bool>(recompute_[pass.stage])};
-  const bool is_last = pass.stage == last_stage_;
+  const int counted = replica * schedule_.num_micro_batches() + forward.micro_batch;
+  VisitSettings settings{
+      .stage = *setup_.stages[local_index_[forward.stage]],
+      .random_seed = random_seed(setup_.options.seed, step_number_, forward.stage, counted),
+      .training = training_,
+      .recompute = static_cast<bool>(recompute_[forward.stage])};
   const bool has_targets = m < batch_->targets.size() && !batch_->targets[m].empty();
-  if (is_last && (training_ || (has_targets && setup_.options.loss))) {
+  if (forward.stage == last_stage_ && (training_ || (has_targets && setup_.options.loss))) {
     settings.loss = &setup_.options.loss;
     settings.targets = has_targets ? &batch_->targets[m] : nullptr;
   }
-  Visit visit(settings, here.input.tensors, here.input.differentiable);
-  here.input = {};
-  if (is_last) {
-    check_loss(pass, visit.loss());
+  return settings;
+}
+
+void Executor::keep(const Pass& forward, Visit visit) {
+  Cell& here = cell(forward.stage, forward.micro_batch);
+  const std::size_t m = forward.micro_batch;
+  if (forward.stage == last_stage_) {
+    check_loss(forward, visit.loss());
     result_->losses[m] = visit.loss();
     if (!training_ || setup_.options.keep_outputs) result_->outputs[m] = std::move(visit.outputs());
   } else {
-    here.output = {pass, std::move(visit.outputs()), visit.differentiable_outputs()};
+    std::int64_t bytes = 0;
+    for (const at::Tensor& output : visit.outputs())
+      if (output.defined()) bytes += static_cast<std::int64_t>(output.nbytes());
+    std::int64_t& most = output_bytes_[local_index_[forward.stage]];
+    most = std::max(most, bytes);
+    here.output = {forward, std::move(visit.outputs()), visit.differentiable_outputs()};
   }
   visit.outputs().clear();
-  if (training_) here.visit = std::move(visit);
+  if (training_) here.visit.emplace(std::move(visit));
+}
+
+const Tensors& Executor::gradients_for(const Pass& backward) {
+  Tensors& gradients = cell(backward.stage, backward.micro_batch).output_gradients;
+  if (backward.stage == last_stage_) {
+    const at::Tensor& loss = result_->losses[backward.micro_batch];
+    gradients = {
+        at::scalar_tensor(result_->weights[backward.micro_batch], loss.options()).expand(loss.sizes())};
+  }
+  return gradients;
 }
 
 void Executor::check_loss(const Pass& pass, const at::Tensor& loss) const {
@@ -208,23 +279,6 @@ void Executor::check_loss(const Pass& pass, const at::Tensor& loss) const {
   if (!std::isfinite(value))
     throw Error("the loss of micro-batch " + std::to_string(pass.micro_batch) + " is " +
                 std::to_string(value));
-}
-
-void Executor::backward(const Pass& pass) {
-  Cell& here = cell(pass.stage, pass.micro_batch);
-  if (pass.stage == last_stage_) {
-    const at::Tensor& loss = result_->losses[pass.micro_batch];
-    here.output_gradients = {
-        at::scalar_tensor(result_->weights[pass.micro_batch], loss.options()).expand(loss.sizes())};
-  }
-  StageBackward& backward = here.visit->backward();
-  if (pass.kind == PassKind::kBackward) {
-    here.input_gradients = backward.backward(here.output_gradients);
-    here.visit.reset();
-  } else {
-    here.input_gradients = backward.input_gradients(here.output_gradients);
-  }
-  here.output_gradients.clear();
 }
 
 }  // namespace counterflow::runtime

@@ -13,6 +13,7 @@
 
 #include "counterflow/program.h"
 #include "counterflow/runtime/pipeline.h"
+#include "timeline_recorder.h"
 #include "visit.h"
 
 namespace counterflow::runtime {
@@ -31,8 +32,16 @@ class Executor {
   /// Runs this rank's part of `program`, which is the lowered `schedule`. Both outlive the executor.
   Executor(const Schedule& schedule, const Program& program, const Setup& setup);
 
-  /// One step. Weights come in filled. Gradients are summed over no copies: see Gradients.
-  void run(const Batch& batch, std::int64_t step_number, StepResult& result);
+  /// Whether each B is run as I and W, one after the other: what is recorded then tells them apart.
+  void split_backward(bool split) { split_backward_ = split; }
+
+  /// One step, recorded where `recorder` is not null. Weights come in filled. Gradients are summed over no
+  /// copies: see Gradients.
+  void run(const Batch& batch, std::int64_t step_number, StepResult& result,
+           TimelineRecorder* recorder = nullptr);
+
+  /// The most bytes that a micro-batch's outputs took in the last step, by this rank's stages.
+  const std::vector<std::int64_t>& output_bytes() const { return output_bytes_; }
 
   /// The action at hand, as text.
   std::string action() const { return step_ < 0 ? "before the first action" : names_[step_]; }
@@ -73,9 +82,14 @@ class Executor {
   void post(const Instruction& instruction);
   void send(const Instruction& instruction);
   void fetch(const Pass& pass);
+  void run(const Action& action);
   void run(const Pass& pass);
   void forward(const Pass& pass);
   void backward(const Pass& pass);
+  void overlap(const Pass& forward, const Pass& backward);
+  VisitSettings settings_of(const Pass& forward) const;
+  void keep(const Pass& forward, Visit visit);
+  const Tensors& gradients_for(const Pass& backward);
   Message receive(int buffer, const Pass& producer, std::optional<Shapes>& expected);
   void check_loss(const Pass& pass, const at::Tensor& loss) const;
 
@@ -94,8 +108,11 @@ class Executor {
   std::vector<Cell> cells_;
   std::vector<std::optional<Shapes>> input_shapes_;     ///< [local stage]
   std::vector<std::optional<Shapes>> gradient_shapes_;  ///< [local stage]
+  std::vector<std::int64_t> output_bytes_;              ///< [local stage]
   const Batch* batch_ = nullptr;
   StepResult* result_ = nullptr;
+  TimelineRecorder* recorder_ = nullptr;
+  bool split_backward_ = false;
   std::int64_t step_number_ = 0;
   int step_ = -1;  ///< of the action at hand
   std::optional<Wait> waits_for_;

@@ -8,15 +8,18 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <sstream>
 #include <utility>
 
 #include "counterflow/error.h"
 #include "counterflow/program.h"
 #include "counterflow/runtime/error.h"
+#include "counterflow/runtime/profile.h"
 #include "counterflow/runtime/random.h"
 #include "executor.h"
 #include "gradients.h"
 #include "recorded_step.h"
+#include "timeline_recorder.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -123,6 +126,40 @@ class Pipeline::Impl {
       for (const at::Tensor& parameter : parameters())
         if (parameter.grad().defined()) parameter.mutable_grad().mul_(scale);
     return norm;
+  }
+
+  void record_timeline(bool on, bool split_backward) {
+    if (on && recorded_)
+      throw InvalidConfig("a recorded step is replayed without the host, which cannot time its actions");
+    training_->split_backward(on && split_backward);
+    records_timeline_ = on;
+  }
+
+  Timeline timeline() {
+    const std::vector<std::string> all =
+        guard("gathering timelines", [&] { return transport_.all_gather(timeline_recorder_.bytes()); });
+    return TimelineRecorder::timeline(
+        schedule_, {all.begin() + first_rank_, all.begin() + first_rank_ + schedule_.num_ranks()});
+  }
+
+  CostModel profile(const Batch& batch, int num_steps) {
+    Tensors gradients;
+    for (const at::Tensor& parameter : parameters())
+      gradients.push_back(std::exchange(parameter.mutable_grad(), {}));
+    const bool recorded_before = records_timeline_;
+    record_timeline(true, true);
+    step(batch);
+    Profile steps;
+    for (int i = 0; i < std::max(1, num_steps); ++i) {
+      step(batch);
+      steps.add(timeline());
+    }
+    record_timeline(recorded_before, false);
+    std::size_t next = 0;
+    for (const at::Tensor& parameter : parameters()) parameter.mutable_grad() = std::move(gradients[next++]);
+    CostModel costs = steps.costs();
+    add_bytes(costs);
+    return costs;
   }
 
   std::vector<at::Tensor> parameters() const {
@@ -284,9 +321,35 @@ class Pipeline::Impl {
       result.weights.assign(schedule_.num_micro_batches(),
                             1.0 / (static_cast<double>(schedule_.num_micro_batches()) * options_.replicas));
     running_ = &executor;
-    executor.run(batch, step_number, result);
+    const bool is_recorded = records_timeline_ && &executor == training_.get();
+    TimelineRecorder* const recorder = is_recorded ? &timeline_recorder_ : nullptr;
+    if (recorder) recorder->clear();
+    executor.run(batch, step_number, result, recorder);
     running_ = nullptr;
     return result;
+  }
+
+  /// Gathers what each rank knows of its stages.
+  void add_bytes(CostModel& costs) {
+    std::string mine;
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      std::int64_t bytes = 0;
+      for (const NamedTensor& parameter : stages_[i]->parameters())
+        bytes += static_cast<std::int64_t>(parameter.tensor.nbytes());
+      mine += std::to_string(stage_numbers_[i]) + ' ' + std::to_string(training_->output_bytes()[i]) + ' ' +
+              std::to_string(bytes) + ' ';
+    }
+    for (const std::string& of_rank : guard("gathering bytes", [&] { return transport_.all_gather(mine); })) {
+      std::istringstream numbers(of_rank);
+      std::size_t stage = 0;
+      StageCost read;
+      while (numbers >> stage >> read.output_bytes >> read.parameter_bytes) {
+        if (stage >= costs.stages.size()) break;
+        costs.stages[stage].output_bytes = read.output_bytes;
+        costs.stages[stage].parameter_bytes = read.parameter_bytes;
+        costs.stages[stage].gradient_bytes = read.parameter_bytes;
+      }
+    }
   }
 
   double sum_over_ranks(const char* doing, double mine) {
@@ -310,6 +373,8 @@ class Pipeline::Impl {
   std::unique_ptr<Executor> evaluation_;
   std::unique_ptr<RecordedStep> recorded_;
   const Executor* running_ = nullptr;
+  TimelineRecorder timeline_recorder_;
+  bool records_timeline_ = false;
   std::string doing_;
   std::string failed_;  ///< what an earlier call threw
 };
@@ -348,6 +413,18 @@ double Pipeline::total_loss(const StepResult& result) {
 
 double Pipeline::clip_gradient_norm(double max_norm) {
   return impl_->clip_gradient_norm(max_norm);
+}
+
+void Pipeline::record_timeline(bool on, bool split_backward) {
+  impl_->record_timeline(on, split_backward);
+}
+
+Timeline Pipeline::timeline() {
+  return impl_->timeline();
+}
+
+CostModel Pipeline::profile(const Batch& batch, int num_steps) {
+  return impl_->profile(batch, num_steps);
 }
 
 const std::vector<std::int32_t>& Pipeline::stages() const {

@@ -12,13 +12,6 @@
 namespace counterflow::runtime {
 namespace {
 
-/// What a forward pass leaves behind.
-struct Forward {
-  Tensors outputs;  ///< part of the graph, unless the stage has a backward of its own
-  at::Tensor loss;
-  std::unique_ptr<StageBackward> backward;  ///< training only
-};
-
 /// A leaf of a stage's graph that holds what came from elsewhere.
 at::Tensor make_leaf(const at::Tensor& tensor, bool differentiable) {
   if (!tensor.defined()) return tensor;
@@ -27,11 +20,17 @@ at::Tensor make_leaf(const at::Tensor& tensor, bool differentiable) {
   return leaf;
 }
 
-Tensors make_leaves(const Tensors& tensors, const std::vector<char>& differentiable) {
+Tensors make_leaves(const VisitSettings& settings, const Tensors& inputs,
+                    const std::vector<char>& differentiable) {
   Tensors leaves;
-  leaves.reserve(tensors.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i) leaves.push_back(make_leaf(tensors[i], differentiable[i]));
+  leaves.reserve(inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    leaves.push_back(make_leaf(inputs[i], settings.training && differentiable[i]));
   return leaves;
+}
+
+bool can_have_gradient(const at::Tensor& tensor) {
+  return tensor.defined() && (tensor.is_floating_point() || tensor.is_complex());
 }
 
 at::Tensor loss_of(const VisitSettings& settings, const Tensors& outputs) {
@@ -42,47 +41,6 @@ at::Tensor loss_of(const VisitSettings& settings, const Tensors& outputs) {
     throw InvalidConfig("the loss of a micro-batch must be one number, it has " +
                         std::to_string(loss.defined() ? loss.numel() : 0) + " elements");
   return loss;
-}
-
-/// Backward through a loss that autograd differentiates, then through a stage that has its own backward.
-class LossThenStage : public StageBackward {
- public:
-  LossThenStage(StageGraph loss, std::unique_ptr<StageBackward> stage)
-      : loss_(std::move(loss)), stage_(std::move(stage)) {}
-
-  Tensors backward(const Tensors& gradients) override { return stage_->backward(loss_.backward(gradients)); }
-  Tensors input_gradients(const Tensors& gradients) override {
-    return stage_->input_gradients(loss_.backward(gradients));
-  }
-  void weight_gradients() override { stage_->weight_gradients(); }
-
- private:
-  StageGraph loss_;
-  std::unique_ptr<StageBackward> stage_;
-};
-
-Forward run_forward(const VisitSettings& settings, const Tensors& inputs, bool with_graph) {
-  const c10::AutoGradMode grad_mode(with_graph);
-  const RandomScope random(settings.random_seed);
-  Forward result;
-  if (with_graph) result.backward = settings.stage.forward_with_backward(inputs, result.outputs);
-  if (result.backward) {
-    if (!settings.loss) return result;
-    std::vector<char> floating;
-    for (const at::Tensor& output : result.outputs)
-      floating.push_back(output.defined() && output.is_floating_point());
-    const Tensors leaves = make_leaves(result.outputs, floating);
-    result.loss = loss_of(settings, leaves);
-    result.backward =
-        std::make_unique<LossThenStage>(StageGraph(leaves, {result.loss}), std::move(result.backward));
-    return result;
-  }
-  result.outputs = settings.stage.forward(inputs);
-  result.loss = loss_of(settings, result.outputs);
-  if (with_graph)
-    result.backward =
-        std::make_unique<StageGraph>(inputs, settings.loss ? Tensors{result.loss} : result.outputs);
-  return result;
 }
 
 /// Buffers as they are now, put back at the end: running a forward again must not count twice in batch norm's
@@ -103,61 +61,135 @@ class KeepBuffers {
   Tensors values_;
 };
 
-/// Keeps the inputs, and runs the forward pass again, with the same random numbers, when backward begins.
-class Recomputed : public StageBackward {
- public:
-  Recomputed(const VisitSettings& settings, Tensors inputs)
-      : settings_(settings), inputs_(std::move(inputs)) {}
+}  // namespace
 
-  Tensors backward(const Tensors& gradients) override {
-    const std::unique_ptr<StageBackward> again = run_again();
-    return again->backward(gradients);
+/// What a forward pass leaves.
+struct Visit::Forward {
+  Tensors outputs;
+  at::Tensor loss;
+  std::unique_ptr<StageBackward> backward;  ///< null without a graph
+  std::unique_ptr<StageGraph> loss_graph;   ///< of the loss alone, where the stage has a backward of its own
+
+  static Forward run(const VisitSettings& settings, const Tensors& inputs, bool with_graph) {
+    const c10::AutoGradMode grad_mode(with_graph);
+    const RandomScope random(settings.random_seed);
+    Forward forward;
+    if (with_graph) forward.backward = settings.stage.forward_with_backward(inputs, forward.outputs);
+    if (forward.backward) {
+      forward.add_loss(settings);
+      return forward;
+    }
+    forward.outputs = settings.stage.forward(inputs);
+    forward.loss = loss_of(settings, forward.outputs);
+    if (with_graph)
+      forward.backward =
+          std::make_unique<StageGraph>(inputs, settings.loss ? Tensors{forward.loss} : forward.outputs);
+    return forward;
   }
-  Tensors input_gradients(const Tensors& gradients) override {
-    again_ = run_again();
-    return again_->input_gradients(gradients);
+
+  /// After a forward whose outputs are in no graph.
+  void add_loss(const VisitSettings& settings) {
+    if (!settings.loss) return;
+    Tensors leaves;
+    for (const at::Tensor& output : outputs) leaves.push_back(make_leaf(output, can_have_gradient(output)));
+    loss = loss_of(settings, leaves);
+    loss_graph = std::make_unique<StageGraph>(leaves, Tensors{loss});
   }
-  void weight_gradients() override {
-    again_->weight_gradients();
-    again_.reset();
+
+  /// From the loss's gradient to the outputs', where the stage's own backward starts from those.
+  Tensors through_loss(const Tensors& gradients) const {
+    return loss_graph ? loss_graph->backward(gradients) : gradients;
+  }
+};
+
+/// The way back. Where the forward is to run again it holds the inputs until then.
+class Visit::Backward {
+ public:
+  Backward(const VisitSettings& settings, Forward forward)
+      : settings_(settings), forward_(std::move(forward)) {}
+  Backward(const VisitSettings& settings, Tensors inputs) : settings_(settings), inputs_(std::move(inputs)) {}
+
+  /// The forward's own, run again if need be.
+  const Forward& forward() {
+    if (!forward_.backward) {
+      const KeepBuffers keep(settings_.stage);
+      forward_ = Forward::run(settings_, inputs_, true);
+      forward_.outputs.clear();
+      inputs_.clear();
+    }
+    return forward_;
   }
 
  private:
-  std::unique_ptr<StageBackward> run_again() {
-    const KeepBuffers keep(settings_.stage);
-    Forward forward = run_forward(settings_, inputs_, true);
-    inputs_.clear();
-    return std::move(forward.backward);
-  }
-
   const VisitSettings settings_;
+  Forward forward_;
   Tensors inputs_;
-  std::unique_ptr<StageBackward> again_;
 };
 
-/// Whether a gradient may come back for an output. Without a graph that is not known: then for every output
-/// that can have one, and whatever comes back for nothing is not used.
-bool is_differentiable(const at::Tensor& output, bool has_graph) {
-  if (!output.defined()) return false;
-  return has_graph ? output.requires_grad() : output.is_floating_point() || output.is_complex();
-}
-
-}  // namespace
+Visit::Visit(Visit&&) noexcept = default;
+Visit::~Visit() = default;
 
 Visit::Visit(const VisitSettings& settings, const Tensors& inputs, const std::vector<char>& differentiable) {
-  Tensors leaves = make_leaves(inputs, settings.training ? differentiable : std::vector<char>(inputs.size()));
-  Forward forward = run_forward(settings, leaves, settings.training && !settings.recompute);
-  const bool has_graph = dynamic_cast<StageGraph*>(forward.backward.get());
+  Tensors leaves = make_leaves(settings, inputs, differentiable);
+  const bool has_graph = settings.training && !settings.recompute;
+  adopt(settings, Forward::run(settings, leaves, has_graph), has_graph);
+  if (settings.training && settings.recompute)
+    backward_ = std::make_unique<Backward>(settings, std::move(leaves));
+}
+
+/// Without a graph, and for a stage that has a backward of its own, it is not known which outputs have
+/// gradients: then all that can, and what comes back for others is not used.
+void Visit::adopt(const VisitSettings& settings, Forward forward, bool has_graph) {
+  const bool is_autograd = dynamic_cast<StageGraph*>(forward.backward.get()) != nullptr;
   differentiable_outputs_.reserve(forward.outputs.size());
   outputs_.reserve(forward.outputs.size());
   for (const at::Tensor& output : forward.outputs) {
-    differentiable_outputs_.push_back(settings.training && is_differentiable(output, has_graph));
+    const bool differentiable =
+        is_autograd ? output.defined() && output.requires_grad() : can_have_gradient(output);
+    differentiable_outputs_.push_back(settings.training && differentiable);
     outputs_.push_back(output.defined() ? output.detach() : output);
   }
+  forward.outputs.clear();
   if (forward.loss.defined()) loss_ = forward.loss.detach();
-  backward_ = std::move(forward.backward);
-  if (settings.training && settings.recompute)
-    backward_ = std::make_unique<Recomputed>(settings, std::move(leaves));
+  forward.loss.reset();
+  if (has_graph) backward_ = std::make_unique<Backward>(settings, std::move(forward));
+}
+
+Visit Visit::overlap(const VisitSettings& settings, const Tensors& inputs,
+                     const std::vector<char>& differentiable, Visit& other, const Tensors& output_gradients,
+                     Tensors& input_gradients) {
+  const Forward& behind = other.backward_->forward();
+  const Tensors gradients = behind.through_loss(output_gradients);
+  if (!settings.recompute && !dynamic_cast<StageGraph*>(behind.backward.get())) {
+    const c10::AutoGradMode grad_mode(true);
+    const RandomScope random(settings.random_seed);
+    Forward forward;
+    forward.backward = settings.stage.overlap(make_leaves(settings, inputs, differentiable), forward.outputs,
+                                              *behind.backward, gradients, input_gradients);
+    if (forward.backward) {
+      forward.add_loss(settings);
+      Visit visit;
+      visit.adopt(settings, std::move(forward), true);
+      return visit;
+    }
+  }
+  Visit visit(settings, inputs, differentiable);
+  input_gradients = behind.backward->backward(gradients);
+  return visit;
+}
+
+Tensors Visit::backward(const Tensors& output_gradients) {
+  const Forward& forward = backward_->forward();
+  return forward.backward->backward(forward.through_loss(output_gradients));
+}
+
+Tensors Visit::input_gradients(const Tensors& output_gradients) {
+  const Forward& forward = backward_->forward();
+  return forward.backward->input_gradients(forward.through_loss(output_gradients));
+}
+
+void Visit::weight_gradients() {
+  backward_->forward().backward->weight_gradients();
 }
 
 }  // namespace counterflow::runtime

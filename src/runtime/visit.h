@@ -24,6 +24,14 @@ class Visit {
  public:
   /// Runs the forward pass. `differentiable` says for which inputs gradients will be wanted.
   Visit(const VisitSettings& settings, const Tensors& inputs, const std::vector<char>& differentiable);
+  Visit(Visit&&) noexcept;
+  ~Visit();
+
+  /// The same, and the backward pass of another visit with it (OVERLAP_F_B): together where the stages know
+  /// how, otherwise one after the other.
+  static Visit overlap(const VisitSettings& settings, const Tensors& inputs,
+                       const std::vector<char>& differentiable, Visit& other, const Tensors& output_gradients,
+                       Tensors& input_gradients);
 
   /// The stage's outputs, detached. May be taken (moved from).
   Tensors& outputs() { return outputs_; }
@@ -34,14 +42,22 @@ class Visit {
   /// The loss, detached; undefined where the settings had none.
   const at::Tensor& loss() const { return loss_; }
 
-  /// B, I and W (StageBackward). For a visit with a loss the gradient is that of the loss.
-  StageBackward& backward() { return *backward_; }
+  /// B, I and W, as StageBackward has them. In a visit with a loss the gradient is that of the loss.
+  Tensors backward(const Tensors& output_gradients);
+  Tensors input_gradients(const Tensors& output_gradients);
+  void weight_gradients();
 
  private:
+  struct Forward;
+  class Backward;
+
+  Visit() = default;
+  void adopt(const VisitSettings& settings, Forward forward, bool has_graph);
+
   Tensors outputs_;
   std::vector<char> differentiable_outputs_;
   at::Tensor loss_;
-  std::unique_ptr<StageBackward> backward_;
+  std::unique_ptr<Backward> backward_;
 };
 
 }  // namespace counterflow::runtime

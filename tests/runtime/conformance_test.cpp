@@ -9,6 +9,7 @@
 #include "counterflow/generate.h"
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
+#include "counterflow/runtime/pieces.h"
 #include "counterflow/runtime/pipeline.h"
 #include "counterflow/runtime/random.h"
 #include "faulty_transport.h"
@@ -61,11 +62,23 @@ PipelineOptions options_for(const models::Model& model) {
   return options;
 }
 
+std::shared_ptr<Stage> stage_of_pieces(const std::shared_ptr<models::StageModule>& module) {
+  std::vector<Piece> pieces;
+  for (auto& forward : module->pieces())
+    pieces.push_back({std::to_string(pieces.size()),
+                      pieces.size() % 2 ? Lane::kCommunication : Lane::kCompute, std::move(forward)});
+  return make_stage(std::move(pieces), module);
+}
+
 /// One rank's part: trains, and puts what it holds of the result into `run`.
 void train(Transport& transport, const Schedule& schedule, const models::Model& model,
-           PipelineOptions options, std::mutex& mutex, plain::Run& run) {
+           PipelineOptions options, bool pieces, std::mutex& mutex, plain::Run& run) {
   Pipeline pipeline(
-      schedule, transport, [&](int stage) { return make_stage(model.stage(stage)); }, std::move(options));
+      schedule, transport,
+      [&](int stage) {
+        return pieces ? stage_of_pieces(model.stage(stage)) : make_stage(model.stage(stage));
+      },
+      std::move(options));
   torch::optim::AdamW optimizer(pipeline.parameters(), torch::optim::AdamWOptions(1e-2));
   const bool first_copy = transport.rank() < schedule.num_ranks();
   for (int step = 0; step < kSteps; ++step) {
@@ -101,10 +114,11 @@ void train(Transport& transport, const Schedule& schedule, const models::Model& 
   }
 }
 
-/// What the ranks run over.
+/// What the ranks run over, and how they make their stages.
 struct Ranks {
   LocalOptions local{};
   Faults faults{};
+  bool pieces = false;
 };
 
 plain::Run train(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
@@ -118,7 +132,7 @@ plain::Run train(const Schedule& schedule, const models::Model& model, const Pip
       schedule.num_ranks(),
       [&](Transport& transport) {
         FaultyTransport late(transport, ranks.faults);
-        train(late, schedule, model, options, mutex, run);
+        train(late, schedule, model, options, ranks.pieces, mutex, run);
       },
       ranks.local);
   return run;
@@ -196,6 +210,16 @@ TEST_P(ConformanceTest, NeedsNoBufferingOfSends) {
   for_sizes(2, 4, [](const Schedule& schedule) {
     const auto model = models::mlp(schedule.num_stages());
     expect_conforms(schedule, *model, options_for(*model), {.local = {.rendezvous = true}});
+  });
+}
+
+TEST_P(ConformanceTest, TrainsStagesOfPieces) {
+  for_sizes(2, 4, [](const Schedule& schedule) {
+    const auto model = models::mlp(schedule.num_stages());
+    expect_conforms(schedule, *model, options_for(*model), {.pieces = true});
+    PipelineOptions options = options_for(*model);
+    options.recompute = {0, schedule.num_stages() - 1};
+    expect_conforms(schedule, *model, options, {.pieces = true});
   });
 }
 

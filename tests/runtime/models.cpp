@@ -43,6 +43,18 @@ struct Linears : StageModule {
     for (std::size_t i = 0; i < all.size(); i += 2) x = at::linear(x, all[i], all[i + 1]).tanh();
     return {x};
   }
+
+  std::vector<std::function<Tensors(const Tensors&)>> pieces() override {
+    std::vector<std::function<Tensors(const Tensors&)>> all;
+    const std::vector<at::Tensor> tensors = parameters();
+    for (std::size_t i = 0; i < tensors.size(); i += 2) {
+      all.push_back([w = tensors[i], b = tensors[i + 1]](const Tensors& x) {
+        return Tensors{at::linear(x.at(0), w, b)};
+      });
+      all.push_back([](const Tensors& x) { return Tensors{x.at(0).tanh()}; });
+    }
+    return all;
+  }
 };
 
 struct Mlp : Model {

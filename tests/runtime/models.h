@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,6 +15,11 @@ using Tensors = std::vector<at::Tensor>;
 /// A stage of a model. Its parameters are the same whoever makes it.
 struct StageModule : torch::nn::Module {
   virtual Tensors forward(const Tensors& inputs) = 0;
+
+  /// The same as functions to be called one after the other.
+  virtual std::vector<std::function<Tensors(const Tensors&)>> pieces() {
+    return {[this](const Tensors& inputs) { return forward(inputs); }};
+  }
 };
 
 struct Model {

@@ -19,6 +19,7 @@
 #include "counterflow/runtime/stage.h"
 #include "counterflow/runtime/transport.h"
 #include "counterflow/schedule.h"
+#include "counterflow/timeline.h"
 
 namespace counterflow::runtime {
 
@@ -149,6 +150,21 @@ class Pipeline {
   /// Collective: scales all gradients so that their norm, over the whole model, is at most `max_norm`.
   /// Returns the norm before. Counts every parameter once, whoever has copies of it.
   double clip_gradient_norm(double max_norm);
+
+  /// From now on, notes what each training step does and when. With `split_backward` every B runs as I and
+  /// then W, so that their times are known apart. Throws InvalidConfig where steps are replayed
+  /// (PipelineOptions::recorder).
+  void record_timeline(bool on, bool split_backward = false);
+
+  /// Collective: the last step noted, of all ranks (with replicas: of this one's), in nanoseconds from its
+  /// first action. Ranks on one host share a clock; those on others are off by what their clocks differ.
+  /// Throws InvalidConfig where there is none.
+  Timeline timeline();
+
+  /// Collective: what each stage takes, in microseconds, by the medians of `num_steps` steps with split
+  /// backwards after one to warm up; with the bytes of outputs, parameters and gradients. For simulate() and
+  /// for cost files. Parameters and gradients stay as they are; otherwise these are steps like any other.
+  CostModel profile(const Batch& batch, int num_steps);
 
   /// The stages of this rank, ascending.
   const std::vector<std::int32_t>& stages() const;

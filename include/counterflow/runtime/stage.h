@@ -47,6 +47,19 @@ class Stage {
     return nullptr;
   }
 
+  /// OVERLAP_F_B, for a stage that can run its forward together with another pass: does what
+  /// forward_with_backward() does and, meanwhile, calls `backward`'s B in some way of its own, leaving its
+  /// result in `input_gradients`. `backward` was made by forward_with_backward() of a stage of this rank,
+  /// this one or another. By default, and where it is of a kind that this stage does not know, nothing: the
+  /// runtime then runs forward and backward one after the other.
+  virtual std::unique_ptr<StageBackward> overlap(const Tensors& inputs, Tensors& outputs,
+                                                 StageBackward& backward, const Tensors& output_gradients,
+                                                 Tensors& input_gradients) {
+    static_cast<void>(inputs), static_cast<void>(outputs), static_cast<void>(backward);
+    static_cast<void>(output_gradients), static_cast<void>(input_gradients);
+    return nullptr;
+  }
+
   virtual std::vector<NamedTensor> parameters() const { return {}; }
   virtual std::vector<NamedTensor> buffers() const { return {}; }
 

@@ -1,0 +1,131 @@
+#include "timeline_recorder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "counterflow/error.h"
+
+namespace counterflow::runtime {
+namespace {
+
+template <class Value>
+void append(std::string& bytes, const std::vector<Value>& values) {
+  static_assert(std::is_trivially_copyable_v<Value>);
+  const std::uint64_t count = values.size();
+  bytes.append(reinterpret_cast<const char*>(&count), sizeof count);
+  bytes.append(reinterpret_cast<const char*>(values.data()), count * sizeof(Value));
+}
+
+/// Takes a vector off the front. What came from another rank may be cut short: then it is empty.
+template <class Value>
+std::vector<Value> take(std::string_view& bytes, const Value& any) {
+  std::uint64_t count = 0;
+  if (bytes.size() < sizeof count) return {};
+  std::memcpy(&count, bytes.data(), sizeof count);
+  bytes.remove_prefix(sizeof count);
+  if (count > bytes.size() / sizeof(Value)) return {};
+  std::vector<Value> values(count, any);
+  std::memcpy(static_cast<void*>(values.data()), bytes.data(), count * sizeof(Value));
+  bytes.remove_prefix(count * sizeof(Value));
+  return values;
+}
+
+}  // namespace
+
+void TimelineRecorder::clear() {
+  bars_.clear();
+  sends_.clear();
+  receipts_.clear();
+}
+
+void TimelineRecorder::end(const Action& action) {
+  const std::int64_t end = now();
+  bars_.push_back({action, begin_, end});
+  begin_ = end;
+}
+
+std::string TimelineRecorder::bytes() const {
+  std::string bytes;
+  append(bytes, bars_);
+  append(bytes, sends_);
+  append(bytes, receipts_);
+  return bytes;
+}
+
+TimelineRecorder::Noted TimelineRecorder::read(const std::string& bytes) {
+  std::string_view rest = bytes;
+  Noted noted;
+  noted.bars = take(rest, Bar{Pass{}});
+  noted.sends = take(rest, Event{});
+  noted.receipts = take(rest, Event{});
+  return noted;
+}
+
+Timeline TimelineRecorder::timeline(const Schedule& schedule, const std::vector<std::string>& bytes) {
+  std::vector<Noted> ranks;
+  std::int64_t origin = INT64_MAX;
+  for (const std::string& of_rank : bytes) {
+    ranks.push_back(read(of_rank));
+    if (!ranks.back().bars.empty()) origin = std::min<std::int64_t>(origin, ranks.back().bars.front().begin);
+  }
+  if (origin == INT64_MAX)
+    throw InvalidConfig("no step was recorded: call Pipeline::record_timeline(true) before it");
+  Timeline timeline;
+  timeline.name = schedule.name;
+  timeline.placement = schedule.placement;
+  timeline.passes = schedule.passes;
+  timeline.unit_ns = 1;
+  for (Noted& rank : ranks) {
+    for (Bar& bar : rank.bars) bar.begin -= origin, bar.end -= origin;
+    for (std::vector<Event>* events : {&rank.sends, &rank.receipts})
+      for (Event& event : *events) event.begin -= origin, event.end -= origin;
+    timeline.ranks.push_back({rank.bars, {}});
+  }
+  add_transfers(timeline, ranks);
+  return timeline;
+}
+
+/// A message is under way from its sending to its arrival, which is known only where it was waited for: one
+/// that lay there when it was wanted counts as taking no time.
+void TimelineRecorder::add_transfers(Timeline& timeline, const std::vector<Noted>& ranks) {
+  using Key = std::tuple<int, int, bool>;  // stage, micro-batch, whether a gradient
+  const auto key = [](const Pass& pass) {
+    return Key{pass.stage, pass.micro_batch, sends_gradient(pass.kind)};
+  };
+  std::map<Key, std::pair<int, Event>> receipts;
+  std::vector<std::map<Key, std::int32_t>> bars(ranks.size());
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    for (const Event& receipt : ranks[rank].receipts)
+      receipts.insert_or_assign(key(receipt.pass), std::pair(static_cast<int>(rank), receipt));
+    for (std::size_t bar = 0; bar < ranks[rank].bars.size(); ++bar)
+      for (const Pass& pass : ranks[rank].bars[bar].action.passes())
+        if (pass.kind != PassKind::kWeightGradient)
+          bars[rank].insert_or_assign(key(pass), static_cast<std::int32_t>(bar));
+  }
+  std::map<std::pair<int, int>, LinkTimeline> links;
+  for (std::size_t from = 0; from < ranks.size(); ++from) {
+    for (const Event& send : ranks[from].sends) {
+      const auto found = receipts.find(key(send.pass));
+      if (found == receipts.end()) continue;
+      const auto& [to, receipt] = found->second;
+      Transfer transfer{.pass = send.pass, .begin = send.begin, .end = std::max(send.begin, receipt.end)};
+      if (receipt.begin > send.begin) transfer.end = send.begin;
+      const auto& [stage, micro_batch, is_gradient] = found->first;
+      const auto sender = bars[from].find(found->first);
+      const auto receiver = bars[to].find(Key{is_gradient ? stage - 1 : stage + 1, micro_batch, is_gradient});
+      if (sender != bars[from].end()) transfer.sender = sender->second;
+      if (receiver != bars[to].end()) transfer.receiver = receiver->second;
+      LinkTimeline& link = links[{static_cast<int>(from), to}];
+      link.from = static_cast<int>(from);
+      link.to = to;
+      link.transfers.push_back(transfer);
+    }
+  }
+  for (auto& [pair, link] : links) timeline.links.push_back(std::move(link));
+}
+
+}  // namespace counterflow::runtime
