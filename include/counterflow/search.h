@@ -97,6 +97,7 @@ struct SearchResult {
   Fraction lower_bound;    ///< of every schedule on the placements asked for
   std::size_t family = 0;  ///< the winner's index
   std::vector<SearchFamily> families;
+  std::string why;  ///< why it won: against other placements and the generators
 
   int rounds = 0;                    ///< finished
   std::int64_t num_evaluations = 0;  ///< orders timed, in finished rounds

@@ -79,7 +79,7 @@ std::string result_text(const Options& options, const SearchResult& result) {
                                  percent(result.gap()) + " above the optimum";
   text += "\n" + plural(result.rounds, "round") + " of seed " + std::to_string(request.seed) + ", " +
           plural(result.num_evaluations, "order") + " timed\n\n";
-  return text + families_text(result);
+  return text + families_text(result) + "\n" + result.why + "\n";
 }
 
 /// A number: whole where it is.
@@ -128,6 +128,7 @@ std::string result_json(const SearchRequest& request, const SearchResult& result
                           {"seed", request.seed},
                           {"rounds", result.rounds},
                           {"evaluations", result.num_evaluations},
+                          {"why", result.why},
                           {"families", families}};
   return json.dump(2) + "\n";
 }

@@ -70,6 +70,14 @@ Family Family::with_micro_batches(int num_micro_batches) const {
   return family;
 }
 
+bool Family::allows(const Simulation& run) const {
+  if (max_activations && run.peak_activations() > *max_activations) return false;
+  if (costs.memory_bytes == 0) return true;
+  return std::all_of(run.ranks.begin(), run.ranks.end(), [&](const RankResult& rank) {
+    return rank.static_bytes + rank.peak_activation_bytes + rank.receive_bytes <= costs.memory_bytes;
+  });
+}
+
 std::string Family::name() const {
   const std::string kind_name(placement_kind_name(kind));
   return kind == PlacementKind::kLoop

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "counterflow/search.h"
+#include "counterflow/simulate.h"
 #include "problem.h"
 
 namespace counterflow::searching {
@@ -25,6 +26,9 @@ struct Family {
 
   /// The same with another number of micro-batches (even for two copies).
   Family with_micro_batches(int num_micro_batches) const;
+
+  /// Whether a schedule on the placement holds no more than it may.
+  bool allows(const Simulation& run) const;
 
   /// "v", "loop of 3 stages a rank"
   std::string name() const;

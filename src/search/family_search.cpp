@@ -1,6 +1,7 @@
 #include "family_search.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "bounds.h"
 #include "construct.h"
@@ -24,22 +25,12 @@ std::int64_t num_pairs(const Schedule& schedule) {
   return pairs;
 }
 
-/// Whether a schedule holds no more than a family may.
-bool within_limits(const Family& family, const Simulation& run) {
-  if (family.max_activations && run.peak_activations() > *family.max_activations) return false;
-  if (family.costs.memory_bytes == 0) return true;
-  return std::all_of(run.ranks.begin(), run.ranks.end(), [&](const RankResult& rank) {
-    return rank.static_bytes + rank.peak_activation_bytes + rank.receive_bytes <= family.costs.memory_bytes;
-  });
-}
-
 }  // namespace
 
 FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop)
-    : family_(family), seed_(seed) {
-  const std::vector<std::int64_t> none_reserved(family.placement.num_ranks(), 0);
-  problem_ = std::make_unique<Problem>(family_.problem(none_reserved));
-  const Problem fastest = family_.problem(none_reserved, true);
+    : family_(family), seed_(seed), reserved_(family.placement.num_ranks(), 0) {
+  problem_ = std::make_unique<Problem>(family_.problem(reserved_));
+  const Problem fastest = family_.problem(reserved_, true);
   lower_bound_ = std::max(bounds_of(fastest).best(), windows_bound(fastest));
   // A change takes about as long as 100 steps, and a few times less often all steps of the order: a round of
   // a chain is some hundredths of a second.
@@ -47,6 +38,9 @@ FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::
   if (!why_infeasible(*problem_).empty()) return;
   take_known(stop);
   take_constructed(stop);
+  constexpr int kMostTries = 4;
+  for (int tries = 0; tries < kMostTries && starts_.empty() && reserve_more(); ++tries)
+    take_constructed(stop);
   make_smaller(stop);
   make_chains();
 }
@@ -54,16 +48,54 @@ FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::
 // Where a schedule is the best so far and fits, it is kept.
 bool FamilySearch::offer(const Schedule& schedule) {
   const Simulation run = simulate(schedule, family_.costs);
-  if (!within_limits(family_, run)) return false;
+  if (!family_.allows(run)) {
+    reject(run);
+    return false;
+  }
   if (!best_ || run.makespan < best_->makespan) best_ = Best{schedule, run.makespan};
   return true;
 }
 
+// Receive buffers are known only when an order is simulated: of those for which they left no room the one
+// that needs least shows how much to keep free.
+void FamilySearch::reject(const Simulation& run) {
+  std::vector<std::int64_t> needed;
+  for (const RankResult& rank : run.ranks) needed.push_back(rank.receive_bytes);
+  if (family_.folds()) {
+    for (std::size_t rank = 0; rank < needed.size(); ++rank)
+      needed[rank] = std::max(needed[rank], needed[needed.size() - 1 - rank]);
+  }
+  const auto total = [](const std::vector<std::int64_t>& bytes) {
+    return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
+  };
+  if (rejected_.empty() || total(needed) < total(rejected_)) rejected_ = std::move(needed);
+}
+
+// False where nothing was rejected, or nothing would fit with so much kept free.
+bool FamilySearch::reserve_more() {
+  if (rejected_.empty()) return false;
+  std::vector<std::int64_t> reserved = reserved_;
+  for (std::size_t rank = 0; rank < reserved.size(); ++rank)
+    reserved[rank] = std::max(reserved[rank], rejected_[rank]);
+  rejected_.clear();
+  auto problem = std::make_unique<Problem>(family_.problem(reserved));
+  if (reserved == reserved_ || !why_infeasible(*problem).empty()) return false;
+  for (const auto& chain : chains_) evaluations_of_old_chains_ += chain->num_evaluations();
+  chains_.clear();
+  reserved_ = std::move(reserved);
+  problem_ = std::move(problem);
+  std::erase_if(starts_, [&](const Solution& start) { return !fits(*problem_, start.order); });
+  if (!solution_.order.empty() && !fits(*problem_, solution_.order)) solution_ = {};
+  return true;
+}
+
 bool FamilySearch::offer(const Solution& solution) {
+  const bool is_better = !best_ || solution.makespan < best_->makespan;
+  if (is_better && !offer(family_.schedule(*problem_, solution.order,
+                                           "search-" + std::string(placement_kind_name(family_.kind)))))
+    return false;
   if (solution_.order.empty() || solution.score < solution_.score) solution_ = solution;
-  if (best_ && solution.makespan >= best_->makespan) return true;
-  return offer(family_.schedule(*problem_, solution.order,
-                                "search-" + std::string(placement_kind_name(family_.kind))));
+  return true;
 }
 
 void FamilySearch::add_start(Order order) {
@@ -83,7 +115,7 @@ void FamilySearch::take_known(const std::stop_token& stop) {
   for (Known& known : known_schedules(family_)) {
     if (best_ && stop.stop_requested()) return;
     const Simulation run = simulate(known.schedule, family_.costs);
-    if (!within_limits(family_, run)) continue;
+    if (!family_.allows(run)) continue;
     if (best_known_.empty() || run.makespan < best_known_makespan_) {
       best_known_ = known.name;
       best_known_makespan_ = run.makespan;
@@ -157,10 +189,15 @@ void FamilySearch::end_round() {
 }
 
 void FamilySearch::end_round_of_chains() {
-  num_evaluations_ = smaller_ ? smaller_->num_evaluations() : 0;
+  num_evaluations_ = evaluations_of_old_chains_ + (smaller_ ? smaller_->num_evaluations() : 0);
   for (const auto& chain : chains_) {
     num_evaluations_ += chain->num_evaluations();
     offer(chain->best());
+  }
+  if (reserve_more()) {
+    if (starts_.empty()) take_constructed({});
+    make_chains();
+    return;
   }
   for (const auto& chain : chains_) {
     if (chain->between_teeth() && solution_.score < chain->best().score) chain->go_on_from(solution_);

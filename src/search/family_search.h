@@ -24,6 +24,9 @@ class FamilySearch {
   Fraction lower_bound() const { return {lower_bound_, family_.parts}; }
   bool optimal() const { return best_->makespan <= lower_bound_; }
 
+  /// Whether a round could find anything better.
+  bool can_improve() const { return feasible() && !optimal() && num_jobs() > 0; }
+
   /// A round: run_job() of 0 … num_jobs() - 1, in any threads, then end_round() if none was stopped.
   int num_jobs() const;
   bool run_job(int job, const std::stop_token& stop);
@@ -50,6 +53,8 @@ class FamilySearch {
   bool offer(const Schedule& schedule);
   bool offer(const Solution& solution);
   void add_start(Order order);
+  void reject(const Simulation& run);
+  bool reserve_more();
 
   bool is_turn_of_smaller() const;
   void take_from_smaller();
@@ -61,6 +66,8 @@ class FamilySearch {
   Family family_;
   std::uint64_t seed_;
   std::unique_ptr<Problem> problem_;
+  std::vector<std::int64_t> reserved_;  // [rank] bytes kept free for receive buffers
+  std::vector<std::int64_t> rejected_;  // what an order needed for them that then was too large, or none
   Time lower_bound_ = 0;
   std::optional<Best> best_;
   std::string best_known_;
@@ -71,6 +78,7 @@ class FamilySearch {
   std::int64_t changes_a_round_ = 0;
   int round_ = 0;
   std::int64_t num_evaluations_ = 0;
+  std::int64_t evaluations_of_old_chains_ = 0;
 
   // The same with fewer micro-batches, whose middle is then repeated: what it costs less to try.
   std::unique_ptr<FamilySearch> smaller_;

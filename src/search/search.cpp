@@ -9,6 +9,7 @@
 
 #include "counterflow/error.h"
 #include "counterflow/generate.h"
+#include "explain.h"
 #include "family_search.h"
 
 namespace counterflow {
@@ -97,11 +98,11 @@ class Search {
 
  private:
   void start() {
-    const std::vector<Family> families = families_of(request_, refused_);
-    searches_.resize(families.size());
-    run_all(static_cast<int>(families.size()), threads_, [&](int index) {
+    families_ = families_of(request_, refused_);
+    searches_.resize(families_.size());
+    run_all(static_cast<int>(families_.size()), threads_, [&](int index) {
       searches_[index] =
-          std::make_unique<FamilySearch>(families[index], request_.seed + index * 7919, deadline_.token());
+          std::make_unique<FamilySearch>(families_[index], request_.seed + index * 7919, deadline_.token());
     });
     credit_.resize(searches_.size(), 0);
     const auto feasible = [](const auto& search) { return search->feasible(); };
@@ -150,7 +151,7 @@ class Search {
     std::size_t chosen = searches_.size();
     for (std::size_t i = 0; i < searches_.size(); ++i) {
       const FamilySearch& search = *searches_[i];
-      if (!search.feasible() || search.optimal() || search.lower_bound() >= winner) continue;
+      if (!search.can_improve() || search.lower_bound() >= winner) continue;
       const double behind = search.makespan().to_double() / winner.to_double() - 1;
       credit_[i] += 1 / (1 + 50 * behind);
       if (chosen == searches_.size() || credit_[i] > credit_[chosen]) chosen = i;
@@ -184,12 +185,14 @@ class Search {
       result.num_evaluations += search->num_evaluations();
     }
     result.families.insert(result.families.end(), refused_.begin(), refused_.end());
+    result.why = explain(families_, result);
     return result;
   }
 
   const SearchRequest& request_;
   Deadline deadline_;
   int threads_ = 1;
+  std::vector<Family> families_;
   std::vector<std::unique_ptr<FamilySearch>> searches_;
   std::vector<SearchFamily> refused_;
   std::vector<double> credit_;
