@@ -84,7 +84,6 @@ class Chart {
     context.beginPath();
     context.rect(panel.left, panel.top, panel.right - panel.left, panel.bottom - panel.top);
     context.clip();
-    this.outlinePairs(panel);
     if (this.withCritical) this.joinUp(panel, panel.timeline.critical, panel.style.text);
     if (this.chosen?.panel === panel) {
       this.joinUp(panel, this.chain, panel.style.chosen);
@@ -93,27 +92,6 @@ class Chart {
     }
     if (this.hovered?.panel === panel) this.frame(panel, this.hovered.bar, panel.style.text, 1.5);
     context.restore();
-  }
-
-  /// A pair is one box, where boxes are wide enough to have an outline.
-  outlinePairs(panel) {
-    const {context, view} = this;
-    const {timeline} = panel;
-    if (panel.marks !== null || panel.barHeight < 12) return;
-    const wide = 16 * view.span / (panel.right - panel.left);
-    const [first, last] = panel.visibleRanks(view);
-    context.strokeStyle = panel.style.text;
-    context.lineWidth = 1;
-    context.beginPath();
-    for (let rank = first; rank < last; ++rank) {
-      const end = timeline.firstBar[rank + 1];
-      for (let bar = timeline.firstAfter(rank, view.from); bar < end && timeline.begin[bar] < view.to; ++bar) {
-        if (!timeline.isPair(bar) || timeline.end[bar] - timeline.begin[bar] < wide) continue;
-        const box = panel.boxOf(bar, view);
-        context.rect(Math.round(box.x) + 0.5, Math.round(box.y) + 0.5, Math.round(box.width) - 2, box.height - 1);
-      }
-    }
-    context.stroke();
   }
 
   frame(panel, bar, colour, width) {
@@ -148,7 +126,7 @@ class Chart {
     const {context, view} = this;
     const one = panel.boxOf(from, view), two = panel.boxOf(to, view);
     const x0 = one.x + one.width, y0 = one.y + one.height / 2, x1 = two.x, y1 = two.y + two.height / 2;
-    const bend = Math.max(12, Math.abs(x1 - x0) / 2);
+    const bend = Math.abs(x1 - x0) / 2;
     context.strokeStyle = context.fillStyle = panel.style.chosen;
     context.lineWidth = 1.5;
     context.beginPath();
@@ -246,7 +224,7 @@ function readStyle() {
   const number = name => parseInt(read(name).slice(1), 16);
   return {
     page: number('page'), idle: number('idle'), memory: number('memory'), peak: number('peak'),
-    text: read('text'), quiet: read('quiet'), line: read('line'), chosen: read('chosen'),
+    ink: number('text'), text: read('text'), quiet: read('quiet'), line: read('line'), chosen: read('chosen'),
     dark: matchMedia('(prefers-color-scheme: dark)').matches, font: getComputedStyle(document.body).fontFamily,
   };
 }

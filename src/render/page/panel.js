@@ -97,6 +97,18 @@ class Panel {
     }
     raster.endRow(y, height, this.style.idle, Math.round(column(0)), Math.round(column(timeline.makespan)));
     if (widest >= 9 * ratio) this.paintLabels(raster, first, bar, column, y, height);
+    if (widest >= 16 * ratio && this.marks === null && this.barHeight >= 12) this.outlinePairs(raster, first, bar, column, y, height);
+  }
+
+  /// A pair is one box, where boxes are wide enough to have an outline.
+  outlinePairs(raster, first, last, column, y, height) {
+    const {timeline, ratio} = this;
+    const thickness = Math.max(1, Math.round(ratio)), pixel = pixelOf(this.style.ink);
+    for (let bar = first; bar < last; ++bar) {
+      if (!timeline.isPair(bar)) continue;
+      const x0 = column(timeline.begin[bar]), x1 = column(timeline.end[bar]);
+      if (x1 - x0 >= 16 * ratio) raster.outline(Math.round(x0), y, Math.round(x1) - Math.round(x0) - thickness, height, thickness, pixel);
+    }
   }
 
   glyphsOf(size) {

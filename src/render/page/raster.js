@@ -66,6 +66,15 @@ class Raster {
       this.pixels.fill(pixel, row * this.width + left, row * this.width + right);
   }
 
+  /// The border of a rectangle, kept to the columns of the row.
+  outline(x, y, width, height, thickness, pixel) {
+    const left = Math.max(this.left, x), right = Math.min(this.right, x + width);
+    this.fill(left, y, right - left, thickness, pixel);
+    this.fill(left, y + height - thickness, right - left, thickness, pixel);
+    if (x >= this.left) this.fill(x, y, thickness, height, pixel);
+    if (x + width <= this.right) this.fill(x + width - thickness, y, thickness, height, pixel);
+  }
+
   /// Begins a row of bars between columns `left` and `right`.
   beginRow(left, right) {
     this.left = left;
