@@ -2,36 +2,35 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <memory>
 #include <thread>
+#include <utility>
 
-#include "counterflow/cost.h"
+#include "counterflow/cost_model.h"
 #include "counterflow/runtime/stage.h"
 
 namespace counterflow::runtime {
 
-/// F, I, W and an overlapped pair of two such stages take the times of a cost in units of `unit_us`; a B
-/// takes I + W.
+/// Each action takes what a cost model in microseconds says.
 class SleepingStage : public Stage {
  public:
-  SleepingStage(const UniformCost& cost, std::int64_t unit_us) : cost_(cost), unit_us_(unit_us) {}
+  SleepingStage(CostModel costs, int stage) : costs_(std::move(costs)), stage_(stage) {}
 
   Tensors forward(const Tensors& inputs) override {
-    sleep(cost_.f);
+    sleep(counterflow::forward(stage_, 0));
     return inputs;
   }
 
   std::unique_ptr<StageBackward> forward_with_backward(const Tensors& inputs, Tensors& outputs) override {
-    sleep(cost_.f);
-    outputs = inputs;
+    outputs = forward(inputs);
     return std::make_unique<Backward>(*this);
   }
 
   std::unique_ptr<StageBackward> overlap(const Tensors& inputs, Tensors& outputs, StageBackward& backward,
                                          const Tensors& output_gradients, Tensors& input_gradients) override {
-    if (!dynamic_cast<Backward*>(&backward)) return nullptr;
-    sleep(cost_.overlap());
+    const auto* other = dynamic_cast<Backward*>(&backward);
+    if (!other) return nullptr;
+    sleep(Action::overlap(counterflow::forward(stage_, 0), counterflow::backward(other->stage(), 0)));
     outputs = inputs;
     input_gradients = output_gradients;
     return std::make_unique<Backward>(*this);
@@ -40,25 +39,29 @@ class SleepingStage : public Stage {
  private:
   class Backward : public StageBackward {
    public:
-    explicit Backward(const SleepingStage& stage) : stage_(stage) {}
+    explicit Backward(const SleepingStage& sleeper) : sleeper_(sleeper) {}
+    int stage() const { return sleeper_.stage_; }
+
     Tensors backward(const Tensors& gradients) override {
-      stage_.sleep(stage_.cost_.i + stage_.cost_.w);
+      sleeper_.sleep(counterflow::backward(stage(), 0));
       return gradients;
     }
     Tensors input_gradients(const Tensors& gradients) override {
-      stage_.sleep(stage_.cost_.i);
+      sleeper_.sleep(input_gradient(stage(), 0));
       return gradients;
     }
-    void weight_gradients() override { stage_.sleep(stage_.cost_.w); }
+    void weight_gradients() override { sleeper_.sleep(weight_gradient(stage(), 0)); }
 
    private:
-    const SleepingStage& stage_;
+    const SleepingStage& sleeper_;
   };
 
-  void sleep(Time time) const { std::this_thread::sleep_for(std::chrono::microseconds(time * unit_us_)); }
+  void sleep(const Action& action) const {
+    std::this_thread::sleep_for(std::chrono::microseconds(costs_.duration(action)));
+  }
 
-  UniformCost cost_;
-  std::int64_t unit_us_;
+  const CostModel costs_;
+  const int stage_;
 };
 
 }  // namespace counterflow::runtime

@@ -32,16 +32,16 @@ TEST(TimelineTest, HoldsTheScheduleOfEveryRank) {
     const Schedule schedule = generate(name, {4, 8});
     run_local(4, [&](Transport& transport) {
       Pipeline pipeline(schedule, transport,
-                        [](int) {
-                          return std::make_shared<SleepingStage>(UniformCost{1, 1, 1, {}}, 0);
+                        [](int stage) {
+                          return std::make_shared<SleepingStage>(UniformCost{0, 0, 0, {}}, stage);
                         },
                         {.loss = kLoss});
       EXPECT_THROW(pipeline.timeline(), InvalidConfig);
     });
     run_local(4, [&](Transport& transport) {
       Pipeline pipeline(schedule, transport,
-                        [](int) {
-                          return std::make_shared<SleepingStage>(UniformCost{1, 1, 1, {}}, 50);
+                        [](int stage) {
+                          return std::make_shared<SleepingStage>(UniformCost{50, 50, 50, {}}, stage);
                         },
                         {.loss = kLoss});
       pipeline.record_timeline(true);
@@ -82,11 +82,12 @@ TEST(TimelineTest, HoldsTheScheduleOfEveryRank) {
 TEST(TimelineTest, ProfileFindsWhatStagesTake) {
   const Schedule schedule = generate("1f1b", {2, 4});
   run_local(2, [&](Transport& transport) {
-    Pipeline pipeline(schedule, transport,
-                      [](int stage) {
-                        return std::make_shared<SleepingStage>(UniformCost{2 + stage, 1, 3, {}}, 1000);
-                      },
-                      {.loss = kLoss});
+    Pipeline pipeline(
+        schedule, transport,
+        [](int stage) {
+          return std::make_shared<SleepingStage>(UniformCost{1000 * (2 + stage), 1000, 3000, {}}, stage);
+        },
+        {.loss = kLoss});
     const CostModel costs = pipeline.profile(ones(4), 2);
     ASSERT_EQ(costs.stages.size(), 2U);
     for (int stage = 0; stage < 2; ++stage) {
