@@ -20,7 +20,7 @@ struct Options {
   ModelOptions model;
   std::int64_t batch = 8;  ///< sequences a step
   std::int64_t steps = 400;
-  double learning_rate = 3e-3;
+  double learning_rate = 2e-3;
   std::string checkpoint;             ///< folder to save in; empty: nowhere
   std::int64_t checkpoint_every = 0;  ///< steps; 0: only at the end
   std::string resume;                 ///< folder to go on from; empty: start anew
