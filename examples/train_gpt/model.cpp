@@ -5,13 +5,16 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/dropout.h>
+#include <ATen/ops/exp2.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
+#include <utility>
 
 #include "counterflow/error.h"
 
@@ -88,7 +91,7 @@ std::int64_t num_blocks(const std::vector<Slice>& slices) {
 
 std::int64_t ModelOptions::num_parameters() const {
   const std::int64_t block = 12 * dim * dim + 4 * dim;
-  return layers * block + ((tied ? 1 : 2) * kVocabulary + context) * dim + 2 * dim;
+  return layers * block + (tied ? 1 : 2) * kVocabulary * dim + 2 * dim;
 }
 
 void ModelOptions::check() const {
@@ -116,9 +119,19 @@ std::vector<Slice> cut(const ModelOptions& options, int num_stages) {
   return {};  // not reached: all blocks in one stage is a candidate
 }
 
-Block::Block(const ModelOptions& options)
+at::Tensor attention_bias(const ModelOptions& options) {
+  const auto heads = static_cast<double>(options.heads);
+  const at::Tensor slopes = at::exp2(at::arange(1, options.heads + 1, at::kFloat) * (-8 / heads));
+  const at::Tensor places = at::arange(options.context, at::kFloat);
+  const at::Tensor distances = places.view({-1, 1}) - places;
+  const at::Tensor fading = distances * -slopes.view({-1, 1, 1});
+  return fading.masked_fill(distances < 0, -std::numeric_limits<double>::infinity()).unsqueeze(0);
+}
+
+Block::Block(const ModelOptions& options, at::Tensor bias)
     : heads_(options.heads),
       dropout_(options.dropout),
+      bias_(std::move(bias)),
       attention_norm_(register_module("attention_norm", norm(options.dim))),
       mlp_norm_(register_module("mlp_norm", norm(options.dim))),
       query_key_value_(register_module("query_key_value", linear(options.dim, 3 * options.dim))),
@@ -130,8 +143,8 @@ at::Tensor Block::attend(const at::Tensor& x) {
   const std::int64_t batch = x.size(0), length = x.size(1), dim = x.size(2);
   const auto parts =
       query_key_value_(x).view({batch, length, 3, heads_, dim / heads_}).permute({2, 0, 3, 1, 4});
-  const at::Tensor mixed =
-      at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, /*is_causal=*/true);
+  const at::Tensor bias = bias_.slice(2, 0, length).slice(3, 0, length);
+  const at::Tensor mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2], bias);
   return attention_out_(mixed.transpose(1, 2).reshape({batch, length, dim}));
 }
 
@@ -143,12 +156,12 @@ at::Tensor Block::forward(const at::Tensor& x) {
 GptStage::GptStage(const ModelOptions& options, const Slice& slice) : dropout_(options.dropout) {
   if (slice.embeds) {
     token_ = register_module("token", torch::nn::Embedding(kVocabulary, options.dim));
-    position_ = register_module("position", torch::nn::Embedding(options.context, options.dim));
   }
   const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
+  const at::Tensor bias = attention_bias(options);
   for (std::int64_t block = 0; block < slice.num_blocks; ++block)
-    blocks_.push_back(
-        blocks->register_module(std::to_string(slice.first_block + block), std::make_shared<Block>(options)));
+    blocks_.push_back(blocks->register_module(std::to_string(slice.first_block + block),
+                                              std::make_shared<Block>(options, bias)));
   if (slice.predicts) {
     norm_ = register_module("norm", norm(options.dim));
     head_ = register_module("head", linear(options.dim, kVocabulary));
@@ -159,8 +172,7 @@ GptStage::GptStage(const ModelOptions& options, const Slice& slice) : dropout_(o
 at::Tensor GptStage::forward(const at::Tensor& input) {
   at::Tensor x = input;
   if (token_) {
-    const at::Tensor places = at::arange(input.size(1), input.options());
-    x = at::dropout(token_(input) + position_(places), dropout_, is_training());
+    x = at::dropout(token_(input), dropout_, is_training());
   }
   for (const auto& block : blocks_) x = block->forward(x);
   return head_ ? head_(norm_(x)) : x;

@@ -48,10 +48,16 @@ constexpr const char* kHead = "head.weight";
 /// count too. Throws counterflow::InvalidConfig where there are fewer blocks than stages.
 std::vector<Slice> cut(const ModelOptions& options, int num_stages);
 
+/// What attention adds to the scores of heads × reader × read: minus infinity for bytes to come, and the less
+/// the further back a byte is, by a slope that halves from group to group of heads (ALiBi: Press, Smith and
+/// Lewis, 2022). It stands in for embeddings of positions.
+at::Tensor attention_bias(const ModelOptions& options);
+
 /// Causal self-attention and a two-layer perceptron, each behind a layer norm and beside a residual.
 class Block : public torch::nn::Module {
  public:
-  explicit Block(const ModelOptions& options);
+  /// `bias` is attention_bias(options), which all blocks of a stage share.
+  Block(const ModelOptions& options, at::Tensor bias);
   at::Tensor forward(const at::Tensor& x);
 
  private:
@@ -59,6 +65,7 @@ class Block : public torch::nn::Module {
 
   std::int64_t heads_;
   double dropout_;
+  at::Tensor bias_;
   torch::nn::LayerNorm attention_norm_, mlp_norm_;
   torch::nn::Linear query_key_value_, attention_out_, mlp_in_, mlp_out_;
 };
@@ -72,7 +79,7 @@ class GptStage : public torch::nn::Module {
 
  private:
   double dropout_;
-  torch::nn::Embedding token_ = nullptr, position_ = nullptr;
+  torch::nn::Embedding token_ = nullptr;
   std::vector<std::shared_ptr<Block>> blocks_;
   torch::nn::LayerNorm norm_ = nullptr;
   torch::nn::Linear head_ = nullptr;
