@@ -19,7 +19,7 @@ struct Options {
   int micro_batches = 8;
   ModelOptions model;
   std::int64_t batch = 8;  ///< sequences a step
-  std::int64_t steps = 400;
+  std::int64_t steps = 600;
   double learning_rate = 2e-3;
   std::string checkpoint;             ///< folder to save in; empty: nowhere
   std::int64_t checkpoint_every = 0;  ///< steps; 0: only at the end
