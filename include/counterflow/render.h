@@ -43,4 +43,17 @@ std::string draw_html(std::span<const Timeline> timelines);
 std::string chrome_trace(std::span<const Timeline> timelines);    ///< JSON, 100 bytes an event
 std::string perfetto_trace(std::span<const Timeline> timelines);  ///< protobuf, 40 bytes an event
 
+/// A schedule in a plot of makespan against memory.
+struct FrontierMark {
+  double memory = 0;
+  double makespan = 0;
+  double lower_bound = 0;  ///< of every schedule with so much memory
+  std::string series;      ///< marks of the same series look alike: the placement
+};
+
+/// Makespan against memory as a picture: a mark a schedule, the steps between them, and below each mark how
+/// far down a better schedule could be. Axes begin near the smallest value, not at 0.
+std::string draw_frontier(std::span<const FrontierMark> marks, const std::string& title,
+                          const std::string& memory_unit);
+
 }  // namespace counterflow

@@ -8,6 +8,7 @@
 #include "counterflow/format.h"
 #include "counterflow/search.h"
 #include "counterflow/simulate.h"
+#include "frontier_view.h"
 #include "table.h"
 #include "terminal.h"
 #include "units.h"
@@ -23,6 +24,8 @@ struct Options {
   CostOptions costs;
   std::vector<std::string> placements;
   std::string memory;
+  bool pareto = false;
+  int limits = 8;
   bool json = false;
   std::string output;
 };
@@ -68,11 +71,15 @@ std::string families_text(const SearchResult& result) {
   return table.to_string() + (any_left_out ? "\n" + left_out.to_string() : "");
 }
 
+/// "4 ranks x 8 micro-batches; f=1,i=1,w=1"
+std::string subject(const Options& options) {
+  return plural(options.request.ranks, "rank") + " x " +
+         plural(options.request.micro_batches, "micro-batch", "es") + "; " + options.costs.describe();
+}
+
 std::string result_text(const Options& options, const SearchResult& result) {
   const SearchRequest& request = options.request;
-  std::string text = plural(request.ranks, "rank") + " x " +
-                     plural(request.micro_batches, "micro-batch", "es") + "; " + options.costs.describe() +
-                     "; " + unit_text(request, result) + "\n\n";
+  std::string text = subject(options) + "; " + unit_text(request, result) + "\n\n";
   text += bold(result.schedule.name) + ": makespan " + to_string(result.makespan);
   text += result.optimal() ? ", optimal"
                            : ", at least " + to_string(result.lower_bound) + ": at most " +
@@ -133,16 +140,24 @@ std::string result_json(const SearchRequest& request, const SearchResult& result
   return json.dump(2) + "\n";
 }
 
+ExitStatus run_pareto(const Options& options) {
+  const Frontier frontier =
+      with_progress("searching", [&] { return search_frontier(options.request, options.limits); });
+  if (!options.output.empty()) write_frontier(frontier, options.output, subject(options));
+  write_file("-", options.json
+                      ? frontier_json(frontier)
+                      : subject(options) + "; " + unit_text(options.request, frontier.points[0].result) +
+                            "\n\n" + frontier_text(frontier));
+  return kOk;
+}
+
 ExitStatus run(Options options) {
   SearchRequest& request = options.request;
   request.costs = options.costs.read();
   if (!options.memory.empty()) request.costs.memory_bytes = parse_bytes(options.memory);
   for (const std::string& name : options.placements) request.placements.push_back(find_placement_kind(name));
-  SearchResult result;
-  {
-    Progress progress("searching");
-    result = search(request);
-  }
+  if (options.pareto) return run_pareto(options);
+  const SearchResult result = with_progress("searching", [&] { return search(request); });
   if (!options.output.empty()) write_file(options.output, format(result.schedule));
   write_file("-", options.json ? result_json(request, result) : result_text(options, result));
   return kOk;
@@ -193,6 +208,14 @@ Verb search_verb(CLI::App& app) {
       ->check(whole_number(0, kMaxCount))
       ->type_name("N");
   verb->add_flag("--json", options->json, "JSON; `gap` is makespan / lower_bound - 1");
+  CLI::Option* pareto =
+      verb->add_flag("--pareto", options->pareto,
+                     "The best schedules for less and less memory; -o is then a folder, for "
+                     "their files and a plot, frontier.svg");
+  verb->add_option("--limits", options->limits, "Limits on memory that --pareto tries (8)")
+      ->check(whole_number(1, 1000))
+      ->needs(pareto)
+      ->type_name("N");
   verb->add_option("-o,--output", options->output, "The file to write the schedule to")->type_name("FILE");
   verb->footer(
       "\nExample:\n  counterflow search --ranks 4 --micro-batches 8 --placement v --cost f=4,i=4,w=4,fb=11 "

@@ -2,10 +2,8 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,9 +11,15 @@
 #include "counterflow/render.h"
 #include "labels.h"
 #include "palette.h"
+#include "svg_text.h"
 
 namespace counterflow {
 namespace {
+
+using svg::escaped;
+using svg::hex;
+using svg::number;
+using svg::text_at;
 
 // Lengths in the picture's unit, a CSS pixel.
 constexpr double kLeft = 62;          // of the grid
@@ -32,45 +36,6 @@ constexpr double kWidest = 30000;
 constexpr double kMostOfABar = 48;  // a grid's length for each bar of its longest row
 constexpr double kTicksApart = 60;
 constexpr std::size_t kMostBars = 500000;
-
-/// At most two decimals, none where they are zero.
-std::string number(double value) {
-  std::array<char, 32> text{};
-  const int size = std::snprintf(text.data(), text.size(), "%.2f", value);
-  std::string_view view(text.data(), size);
-  while (view.back() == '0') view.remove_suffix(1);
-  if (view.back() == '.') view.remove_suffix(1);
-  return std::string(view == "-0" ? "0" : view);
-}
-
-std::string escaped(std::string_view text) {
-  std::string safe;
-  for (const char c : text) {
-    if (c == '&') {
-      safe += "&amp;";
-    } else if (c == '<') {
-      safe += "&lt;";
-    } else if (c == '>') {
-      safe += "&gt;";
-    } else if (c == '"') {
-      safe += "&quot;";
-    } else {
-      safe += c;
-    }
-  }
-  return safe;
-}
-
-std::string hex(std::uint32_t rgb) {
-  std::array<char, 16> text{};
-  std::snprintf(text.data(), text.size(), "#%06x", static_cast<unsigned>(rgb));
-  return text.data();
-}
-
-std::string text_at(double x, double y, std::string_view text, std::string_view attributes = "") {
-  return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\"" + std::string(attributes) + ">" +
-         escaped(text) + "</text>\n";
-}
 
 /// "f0": the class of a pass's colour.
 std::string class_of(PassKind kind, int shade) {

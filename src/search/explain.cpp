@@ -22,7 +22,7 @@ std::string copies_text(int copies) {
 }
 
 std::string label(const SearchFamily& family) {
-  const std::string name(placement_kind_name(family.placement));
+  std::string name(placement_kind_name(family.placement));
   if (family.placement != PlacementKind::kLoop) return name;
   return name + " of " + std::to_string(family.stages_per_rank) + " stages a rank";
 }

@@ -1,0 +1,64 @@
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "counterflow/format.h"
+#include "counterflow/simulate.h"
+#include "run_command.h"
+
+namespace counterflow::testing {
+namespace {
+
+TEST(SearchCommandTest, WritesAScheduleThatTakesWhatItSays) {
+  const TemporaryFolder folder;
+  const CommandResult result = run_shell(
+      "counterflow search --ranks 2 --micro-batches 4 --placement v --cost f=2,i=2,w=2,fb=5 "
+      "--max-activations 5 --json -o best.csv",
+      folder.path());
+  EXPECT_EQ(result.status, 0);
+  EXPECT_EQ(result.err, "");
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["makespan"], 47);
+  EXPECT_EQ(json["lower_bound"], 47);
+  EXPECT_EQ(json["gap"], 0);
+  EXPECT_EQ(json["name"], "search-v");
+  const Schedule schedule = read_file(folder.path() + "/best.csv");
+  EXPECT_EQ(simulate(schedule, parse_uniform_cost("f=2,i=2,w=2,fb=5")).makespan, 47);
+}
+
+TEST(SearchCommandTest, PrintsWhyTheWinnerWon) {
+  const CommandResult result =
+      run_command({"search", "--ranks", "4", "--micro-batches", "8", "--rounds", "0"});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_NE(result.out.find("beats"), std::string::npos) << result.out;
+}
+
+TEST(SearchCommandTest, EveryPointOfAFrontierIsAFileThatVerifies) {
+  const TemporaryFolder folder;
+  const CommandResult result = run_shell(
+      "counterflow search --pareto --ranks 4 --micro-batches 6 --cost f=4,i=4,w=4,fb=11 --rounds 1 --limits "
+      "4 "
+      "--json -o found && counterflow verify found/*.csv",
+      folder.path());
+  EXPECT_EQ(result.status, 0) << result.out;
+  EXPECT_EQ(result.err, "");
+  EXPECT_NE(read_whole(folder.path() + "/found/frontier.svg").find("<svg"), std::string::npos);
+  const std::size_t end = result.out.find("\n}\n") + 3;
+  const auto points = nlohmann::json::parse(result.out.substr(0, end))["frontier"];
+  ASSERT_GE(points.size(), 3U);
+  for (const auto& point : points) {
+    const Schedule schedule = read_file(folder.path() + "/found/" + point["file"].get<std::string>());
+    EXPECT_EQ(schedule.name, point["name"]);
+  }
+}
+
+TEST(SearchCommandTest, SaysWhyNothingFits) {
+  const CommandResult result = run_command(
+      {"search", "--ranks", "4", "--micro-batches", "8", "--placement", "v", "--max-activations", "1"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_EQ(result.err,
+            "counterflow: no schedule fits: v: rank 0 holds at least 2 stage activations, more than 1\n");
+}
+
+}  // namespace
+}  // namespace counterflow::testing
