@@ -219,7 +219,7 @@ Verb search_verb(CLI::App& app) {
   verb->add_option("-o,--output", options->output, "The file to write the schedule to")->type_name("FILE");
   verb->footer(
       "\nExample:\n  counterflow search --ranks 4 --micro-batches 8 --placement v --cost f=4,i=4,w=4,fb=11 "
-      "--max-activations 9 -o best.csv");
+      "-o best.csv");
   return {verb, [options] { return run(*options); }};
 }
 

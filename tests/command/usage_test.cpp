@@ -10,8 +10,8 @@
 namespace counterflow::testing {
 namespace {
 
-const std::vector<std::string> kVerbs = {"list",  "generate", "simulate", "verify", "compare", "diff",
-                                         "lower", "convert",  "fold",     "unfold", "render"};
+const std::vector<std::string> kVerbs = {"list", "generate", "simulate", "verify", "compare", "search",
+                                         "diff", "lower",    "convert",  "fold",   "unfold",  "render"};
 
 /// Bad usage and bad input: exit status 2, nothing on standard output, one line on standard error.
 void expect_refused(const std::vector<std::string>& arguments, const std::string& message,
@@ -66,6 +66,17 @@ TEST(UsageTest, VersionIsTheProjects) {
   EXPECT_EQ(result.status, 0);
   EXPECT_EQ(result.out, "counterflow " COUNTERFLOW_VERSION "\n");
 }
+
+// The sanitizers reserve more address space than a limit leaves.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(UsageTest, EndsWithAnInternalErrorWhereMemoryIsShort) {
+  const CommandResult result =
+      run_shell("ulimit -v 65536; counterflow generate dualpipe --ranks 1024 --micro-batches 4096");
+  EXPECT_EQ(result.status, 3);
+  EXPECT_EQ(result.out, "");
+  EXPECT_EQ(result.err, "counterflow: out of memory\n");
+}
+#endif
 
 TEST(UsageTest, RefusesWhatIsNoVerb) {
   const std::string verbs =
