@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "counterflow/error.h"
+#include "counterflow/recording.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -65,6 +66,19 @@ TimelineRecorder::Noted TimelineRecorder::read(const std::string& bytes) {
   return noted;
 }
 
+/// What came from another rank is not trusted to be of this schedule.
+void TimelineRecorder::check(const Noted& noted, const Placement& placement) {
+  const auto check_pass = [&placement](const Pass& pass) {
+    if (pass.stage < 0 || pass.stage >= placement.num_stages() || pass.micro_batch < 0 ||
+        pass.micro_batch >= placement.num_micro_batches())
+      throw InvalidConfig("a rank noted a pass that the schedule does not have");
+  };
+  for (const Bar& bar : noted.bars)
+    for (const Pass& pass : bar.action.passes()) check_pass(pass);
+  for (const auto* events : {&noted.sends, &noted.receipts})
+    for (const Event& event : *events) check_pass(event.pass);
+}
+
 Timeline TimelineRecorder::timeline(const Schedule& schedule, const std::vector<std::string>& bytes) {
   std::vector<Noted> ranks;
   std::int64_t origin = INT64_MAX;
@@ -74,6 +88,7 @@ Timeline TimelineRecorder::timeline(const Schedule& schedule, const std::vector<
   }
   if (origin == INT64_MAX)
     throw InvalidConfig("no step was recorded: call Pipeline::record_timeline(true) before it");
+  for (const Noted& rank : ranks) check(rank, schedule.placement);
   Timeline timeline;
   timeline.name = schedule.name;
   timeline.placement = schedule.placement;
@@ -86,6 +101,7 @@ Timeline TimelineRecorder::timeline(const Schedule& schedule, const std::vector<
     timeline.ranks.push_back({rank.bars, {}});
   }
   add_transfers(timeline, ranks);
+  connect(timeline);
   return timeline;
 }
 
@@ -97,32 +113,22 @@ void TimelineRecorder::add_transfers(Timeline& timeline, const std::vector<Noted
     return Key{pass.stage, pass.micro_batch, sends_gradient(pass.kind)};
   };
   std::map<Key, std::pair<int, Event>> receipts;
-  std::vector<std::map<Key, std::int32_t>> bars(ranks.size());
-  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank)
     for (const Event& receipt : ranks[rank].receipts)
       receipts.insert_or_assign(key(receipt.pass), std::pair(static_cast<int>(rank), receipt));
-    for (std::size_t bar = 0; bar < ranks[rank].bars.size(); ++bar)
-      for (const Pass& pass : ranks[rank].bars[bar].action.passes())
-        if (pass.kind != PassKind::kWeightGradient)
-          bars[rank].insert_or_assign(key(pass), static_cast<std::int32_t>(bar));
-  }
   std::map<std::pair<int, int>, LinkTimeline> links;
   for (std::size_t from = 0; from < ranks.size(); ++from) {
     for (const Event& send : ranks[from].sends) {
       const auto found = receipts.find(key(send.pass));
       if (found == receipts.end()) continue;
       const auto& [to, receipt] = found->second;
-      Transfer transfer{.pass = send.pass, .begin = send.begin, .end = std::max(send.begin, receipt.end)};
-      if (receipt.begin > send.begin) transfer.end = send.begin;
-      const auto& [stage, micro_batch, is_gradient] = found->first;
-      const auto sender = bars[from].find(found->first);
-      const auto receiver = bars[to].find(Key{is_gradient ? stage - 1 : stage + 1, micro_batch, is_gradient});
-      if (sender != bars[from].end()) transfer.sender = sender->second;
-      if (receiver != bars[to].end()) transfer.receiver = receiver->second;
+      const bool was_waited_for = receipt.begin <= send.begin;
       LinkTimeline& link = links[{static_cast<int>(from), to}];
       link.from = static_cast<int>(from);
       link.to = to;
-      link.transfers.push_back(transfer);
+      link.transfers.push_back({.pass = send.pass,
+                                .begin = send.begin,
+                                .end = was_waited_for ? std::max(send.begin, receipt.end) : send.begin});
     }
   }
   for (auto& [pair, link] : links) timeline.links.push_back(std::move(link));

@@ -46,6 +46,7 @@ class TimelineRecorder {
 
   static std::int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
   static Noted read(const std::string& bytes);
+  static void check(const Noted& noted, const Placement& placement);
   static void add_transfers(Timeline& timeline, const std::vector<Noted>& ranks);
 
   std::int64_t begin_ = 0;
