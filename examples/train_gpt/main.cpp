@@ -5,6 +5,9 @@
 #include <exception>
 #include <vector>
 
+#include "costs.h"
+#include "counterflow/cost_model.h"
+#include "counterflow/format.h"
 #include "counterflow/runtime/local.h"
 #include "options.h"
 #include "run.h"
@@ -32,9 +35,12 @@ void start(const Options& options) {
   const Text text = read_text(options.files.empty() ? default_files() : options.files, options.model.context);
   const counterflow::Schedule schedule = make_schedule(options);
   describe(options, text, schedule);
+  const counterflow::CostModel costs =
+      options.costs.empty() ? profile(options, text, schedule) : counterflow::read_cost_file(options.costs);
+  if (!options.save_costs.empty()) counterflow::write_file(options.save_costs, format_cost_model(costs));
   at::set_num_threads(1);  // a rank is a thread
   counterflow::runtime::run_local(schedule.num_ranks(), [&](counterflow::runtime::Transport& transport) {
-    run(options, text, schedule, transport);
+    run(options, text, schedule, costs, transport);
   });
 }
 

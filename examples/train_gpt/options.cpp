@@ -45,6 +45,13 @@ void add_run_options(CLI::App& app, Options& options) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--sample", options.sample_bytes, "bytes to generate at the end")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--costs", options.costs,
+                 "cost file to predict the step's time from; by default 1F1B is profiled at first")
+      ->check(CLI::ExistingFile);
+  app.add_option("--save-costs", options.save_costs,
+                 "file to write what was profiled to, for `counterflow simulate --cost-file`");
+  app.add_option("--save-timeline", options.save_timeline,
+                 "file to write what the ranks did in a step at the end to, for `counterflow render`");
 }
 
 std::string text_of(double value) {

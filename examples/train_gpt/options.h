@@ -26,6 +26,9 @@ struct Options {
   std::string resume;                 ///< folder to go on from; empty: start anew
   std::int64_t check_steps = 3;       ///< compared with an unpipelined run
   std::int64_t sample_bytes = 160;    ///< of text to generate at the end
+  std::string costs;                  ///< cost file to predict from; empty: profile 1F1B
+  std::string save_costs;             ///< file for those that were profiled; empty: nowhere
+  std::string save_timeline;          ///< file for what the ranks did in a step at the end; empty: nowhere
 
   /// What a checkpoint keeps of them, by the names of the command line.
   std::map<std::string, std::string> saved() const;

@@ -4,8 +4,16 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "counterflow/error.h"
+#include "counterflow/format.h"
+#include "counterflow/prediction.h"
+#include "counterflow/recording.h"
 #include "reference.h"
 #include "sample.h"
 #include "trainer.h"
@@ -36,7 +44,18 @@ class Console {
   bool shows_;
 };
 
-void train(const Options& options, Trainer& trainer, const Console& console) {
+/// The one that took neither longest nor shortest.
+counterflow::Timeline median(std::vector<counterflow::Timeline> steps) {
+  const auto middle = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
+  std::nth_element(steps.begin(), middle, steps.end(),
+                   [](const auto& a, const auto& b) { return a.end() < b.end(); });
+  return std::move(*middle);
+}
+
+/// Returns what the ranks did in one of the last steps; nothing where there are no steps to take.
+std::optional<counterflow::Timeline> train(const Options& options, Trainer& trainer, const Console& console) {
+  constexpr std::int64_t kLastSteps = 5;
+  std::vector<counterflow::Timeline> last_steps;
   const std::int64_t every = std::max<std::int64_t>(1, options.steps / 20);
   const double bytes_a_step = static_cast<double>(options.batch * options.model.context);
   Clock::time_point since = Clock::now();
@@ -45,14 +64,18 @@ void train(const Options& options, Trainer& trainer, const Console& console) {
     const double loss = trainer.step();
     const std::int64_t step = trainer.num_steps();
     if (step % every == 0 || step == options.steps) {
-      console.line("step %4ld/%ld  loss %.3f  %6.0f tokens/s", step, options.steps, loss,
-                   bytes_a_step * static_cast<double>(step - shown) / seconds_since(since));
+      console.line("step %4ld/%ld  loss %.3f  %6.0f tokens/s  bubble %4.1f %%", step, options.steps, loss,
+                   bytes_a_step * static_cast<double>(step - shown) / seconds_since(since),
+                   100 * counterflow::bubble_ratio(trainer.timeline()));
       since = Clock::now();
       shown = step;
     }
     if (options.checkpoint_every > 0 && step % options.checkpoint_every == 0 && step < options.steps)
       console.line("saved %s", trainer.save().c_str());
+    if (step > options.steps - kLastSteps) last_steps.push_back(trainer.timeline());
   }
+  if (last_steps.empty()) return std::nullopt;
+  return median(std::move(last_steps));
 }
 
 /// Compares losses of the first steps with those of a run without a pipeline.
@@ -86,19 +109,33 @@ void show_samples(const Options& options, Trainer& trainer, const Console& conso
     console.line("text: %s", printable(texts[i * (texts.size() - 1)]).c_str());
 }
 
+void tell_prediction(const counterflow::Schedule& schedule, const counterflow::CostModel& costs,
+                     const counterflow::Timeline& step, const Console& console) {
+  const unsigned cores = std::thread::hardware_concurrency();
+  if (cores > 0 && cores < static_cast<unsigned>(schedule.num_ranks()))
+    console.line("%d ranks share %u cores: what a pass takes depends on what other ranks do meanwhile",
+                 schedule.num_ranks(), cores);
+  console.line("%s", format_prediction(compare_with_prediction(schedule, costs, step)).c_str());
+}
+
 }  // namespace
 
 void run(const Options& options, const Text& text, const counterflow::Schedule& schedule,
-         counterflow::runtime::Transport& transport) {
+         const std::optional<counterflow::CostModel>& costs, counterflow::runtime::Transport& transport) {
   const Console console(transport.rank() == 0);
   Trainer trainer(options, text, schedule, transport);
-  train(options, trainer, console);
+  const auto last_step = train(options, trainer, console);
   const double entropy = bigram_entropy(text.training + text.held_out);
   const double loss = trainer.held_out_loss();
   console.line("held-out loss %.3f nats a byte, %s the text's bigram entropy %.3f", loss,
                loss < entropy ? "below" : "not below", entropy);
   show_samples(options, trainer, console);
   if (transport.rank() == 0) check(options, text, schedule, trainer, console);
+  if (transport.rank() == 0 && last_step) {
+    if (costs) tell_prediction(schedule, *costs, *last_step, console);
+    if (!options.save_timeline.empty())
+      counterflow::write_file(options.save_timeline, format_recording(*last_step));
+  }
   if (!options.checkpoint.empty()) console.line("saved %s", trainer.save().c_str());
 }
 

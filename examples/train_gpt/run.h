@@ -1,6 +1,9 @@
 // The whole run of a rank: training, and what rank 0 tells of it.
 #pragma once
 
+#include <optional>
+
+#include "counterflow/cost_model.h"
 #include "counterflow/runtime/transport.h"
 #include "counterflow/schedule.h"
 #include "options.h"
@@ -9,8 +12,9 @@
 namespace train_gpt {
 
 /// Every rank calls it with equal arguments and its own end of the transport. Rank 0 prints to standard
-/// output. Throws counterflow::Error where the check against the unpipelined run fails.
+/// output, and at the end what `costs` predicted of a step. Throws counterflow::Error where the check against
+/// the unpipelined run fails.
 void run(const Options& options, const Text& text, const counterflow::Schedule& schedule,
-         counterflow::runtime::Transport& transport);
+         const std::optional<counterflow::CostModel>& costs, counterflow::runtime::Transport& transport);
 
 }  // namespace train_gpt

@@ -66,6 +66,7 @@ Trainer::Trainer(const Options& options, const Text& text, const counterflow::Sc
       pipeline_(schedule, transport, stages_of(options.model, schedule.num_stages()),
                 pipeline_options(options, schedule.num_stages())) {
   for (const int stage : pipeline_.stages()) optimizers_.emplace_back(pipeline_.stage(stage).parameters());
+  pipeline_.record_timeline(true);
   if (!options.resume.empty()) resume();
 }
 
@@ -89,6 +90,12 @@ double Trainer::step() {
   ++num_steps_;
   position_ += options_.batch;
   return pipeline_.total_loss(result);
+}
+
+counterflow::CostModel Trainer::profile() {
+  constexpr int kSteps = 3;
+  return pipeline_.profile(
+      training_batch(options_, text_, position_, pipeline_.schedule().num_micro_batches()), kSteps);
 }
 
 double Trainer::held_out_loss() {

@@ -30,6 +30,12 @@ class Trainer {
   /// Goes on from pieces of held-out text, as many as the schedule has micro-batches.
   std::vector<std::string> sample();
 
+  /// Collective: what the ranks did in the last step.
+  counterflow::Timeline timeline() { return pipeline_.timeline(); }
+
+  /// Collective: what each stage takes, from steps that train nothing.
+  counterflow::CostModel profile();
+
   /// Saves the run in Options::checkpoint and returns the checkpoint's folder.
   std::string save();
 

@@ -8,6 +8,10 @@
 #include <random>
 #include <string>
 
+#include "counterflow/cost_model.h"
+#include "counterflow/generate.h"
+#include "counterflow/recording.h"
+#include "counterflow/simulate.h"
 #include "runtime/temporary_folder.h"
 
 namespace {
@@ -111,6 +115,26 @@ TEST_F(TrainGptTest, ResumesOnOtherRanksAndSchedules) {
         << other.output;
     EXPECT_NEAR(other.held_out_loss(), whole.held_out_loss(), 0.0011) << schedule;  // 3 digits are shown
   }
+}
+
+TEST_F(TrainGptTest, PredictsItsStepFromProfiledCosts) {
+  const Result first =
+      run(tiny_ + "--steps 2 --schedule zbv --save-costs costs.json --save-timeline step.json");
+  ASSERT_EQ(first.status, 0) << first.output;
+  EXPECT_TRUE(first.says("step: predicted ")) << first.output;
+  const auto schedule = counterflow::generate("zbv", {4, 8});
+  const auto costs = counterflow::read_cost_file(folder_ / "costs.json");
+  EXPECT_EQ(costs.stages.size(), 8U);
+  const auto step = counterflow::read_recording(folder_ / "step.json");
+  for (std::size_t rank = 0; rank < 4; ++rank)
+    EXPECT_EQ(step.ranks.at(rank).bars.size(), schedule.actions[rank].size());
+  const Result second =
+      run(tiny_ + "--steps 1 --schedule zbv --costs costs.json --save-timeline /nowhere/step.json");
+  EXPECT_NE(second.status, 0) << second.output;
+  char expected[64];
+  std::snprintf(expected, sizeof expected, "step: predicted %.1f ms",
+                static_cast<double>(simulate(schedule, costs).makespan) / 1000);
+  EXPECT_TRUE(second.says(expected)) << expected << "\n" << second.output;
 }
 
 TEST_F(TrainGptTest, RefusesWhatDoesNotFit) {
