@@ -24,6 +24,10 @@ Timeline parse_recording(std::string_view json, const std::string& file = "<text
 /// Reads a file, or standard input where `path` is "-". Throws ParseError, or Error where it cannot be read.
 Timeline read_recording(const std::string& path);
 
+/// Reads a file that may be a recording or something else (is_recording()), or standard input where `path` is
+/// "-". Throws Error where it cannot be read or has more than a GiB.
+std::string read_run_text(const std::string& path);
+
 /// Whether a text is meant to be a recording: an object that says so.
 bool is_recording(std::string_view json);
 

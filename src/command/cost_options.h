@@ -16,6 +16,9 @@ struct CostOptions {
 
   void add_to(CLI::App& app);
 
+  /// Whether any were given on the command line.
+  bool given() const { return !cost.empty() || !cost_file.empty() || p2p != 0; }
+
   /// Throws ParseError or InvalidConfig.
   CostModel read() const;
 

@@ -41,9 +41,9 @@ ExitStatus run(int argc, char** argv) {
   app.formatter(std::make_shared<HelpFormatter>());
   app.footer(kHelpFooter);
   const std::vector<Verb> verbs = {
-      list_verb(app),    generate_verb(app), simulate_verb(app), verify_verb(app),
-      compare_verb(app), search_verb(app),   diff_verb(app),     lower_verb(app),
-      convert_verb(app), fold_verb(app),     unfold_verb(app),   render_verb(app),
+      list_verb(app),   generate_verb(app), simulate_verb(app), verify_verb(app),  compare_verb(app),
+      search_verb(app), diff_verb(app),     lower_verb(app),    convert_verb(app), fold_verb(app),
+      unfold_verb(app), render_verb(app),   report_verb(app),
   };
   app.allow_extras();  // of the app alone, to name a verb that there is not
   try {

@@ -33,5 +33,6 @@ Verb convert_verb(CLI::App& app);
 Verb fold_verb(CLI::App& app);
 Verb unfold_verb(CLI::App& app);
 Verb render_verb(CLI::App& app);
+Verb report_verb(CLI::App& app);
 
 }  // namespace counterflow::command

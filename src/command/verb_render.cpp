@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checks.h"
@@ -11,10 +12,13 @@
 #include "cost_options.h"
 #include "counterflow/error.h"
 #include "counterflow/format.h"
+#include "counterflow/idle.h"
+#include "counterflow/recording.h"
 #include "counterflow/render.h"
 #include "counterflow/simulate.h"
 #include "counterflow/timeline.h"
 #include "open_file.h"
+#include "plan.h"
 #include "terminal.h"
 #include "verb.h"
 
@@ -24,6 +28,7 @@ namespace {
 struct Options {
   std::string file;
   std::string compare;
+  std::string recording;
   std::string output = "-";
   CostOptions costs;
   int width = 0;
@@ -58,6 +63,26 @@ Timeline read_timeline(const std::string& file, const CostModel& costs) {
   return make_timeline(schedule, costs, simulate(schedule, costs));
 }
 
+/// The plan, and below it what a run made of it.
+std::vector<Timeline> plan_and_run(const Options& options) {
+  const Schedule schedule = read_complete_schedule(options.file);
+  Timeline run = read_recording(options.recording);
+  check_follows(run, schedule);
+  Timeline plan = plan_of(run, schedule, options.costs);
+  const std::string name = schedule.name.empty() ? "schedule" : schedule.name;
+  plan.name = name + ", plan";
+  run.name = name + ", run";
+  return {std::move(plan), std::move(run)};
+}
+
+std::vector<Timeline> read_timelines(const Options& options) {
+  if (!options.recording.empty()) return plan_and_run(options);
+  const CostModel costs = options.costs.read();
+  std::vector<Timeline> timelines{read_timeline(options.file, costs)};
+  if (!options.compare.empty()) timelines.push_back(read_timeline(options.compare, costs));
+  return timelines;
+}
+
 std::string draw(const std::vector<Timeline>& timelines, Kind kind, const Options& options) {
   switch (kind) {
     case Kind::kTerminal:
@@ -82,10 +107,7 @@ ExitStatus run(const Options& options) {
     throw InvalidConfig("--open: expected --output with a file to open, found the terminal");
   {
     const Progress progress("drawing " + options.file);
-    const CostModel costs = options.costs.read();
-    std::vector<Timeline> timelines{read_timeline(options.file, costs)};
-    if (!options.compare.empty()) timelines.push_back(read_timeline(options.compare, costs));
-    write_file(options.output, draw(timelines, kind, options));
+    write_file(options.output, draw(read_timelines(options), kind, options));
   }
   if (options.open && !open_file(options.output))
     write_file("-", std::filesystem::absolute(options.output).string() + "\n");
@@ -102,8 +124,14 @@ Verb render_verb(CLI::App& app) {
                    "What to write, its kind by its ending: .svg, .html, .json (Chrome's trace), .pftrace "
                    "(Perfetto's) or .txt; - is the terminal (-)")
       ->type_name("FILE");
-  verb->add_option("--compare", options->compare, "A second schedule, drawn beside the first at one scale")
-      ->type_name("FILE");
+  CLI::Option* compare = verb->add_option("--compare", options->compare,
+                                          "A second schedule, drawn beside the first at one scale");
+  compare->type_name("FILE");
+  verb->add_option("--recording", options->recording,
+                   "A run of the schedule, drawn beside the plan (costs are in microseconds; without any the "
+                   "plan is under the run's own mean times)")
+      ->type_name("FILE")
+      ->excludes(compare);
   options->costs.add_to(*verb);
   verb->add_option("--width", options->width, "Columns of text (the terminal's)")
       ->type_name("COLUMNS")

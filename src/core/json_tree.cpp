@@ -1,40 +1,17 @@
 #include "json_tree.h"
 
 #include <algorithm>
-#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
+#include "json_sax.h"
+
 namespace counterflow {
 namespace {
 
 constexpr std::size_t kMostLevels = 8;
-
-/// Walks over a text and counts the bytes taken, which nlohmann's parser does not tell its handler.
-class CountingIterator {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-
-  CountingIterator(const char* at, std::size_t* taken) : at_(at), taken_(taken) {}
-
-  reference operator*() const { return *at_; }
-  CountingIterator& operator++() {
-    ++at_;
-    ++*taken_;
-    return *this;
-  }
-  friend bool operator==(const CountingIterator& a, const CountingIterator& b) { return a.at_ == b.at_; }
-
- private:
-  const char* at_;
-  std::size_t* taken_;
-};
 
 /// What nlohmann says is wrong, without its error number and position, cut in the middle where it is long.
 std::string reason(std::string_view what) {
@@ -83,8 +60,7 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool parse_error(std::size_t taken, const std::string&, const nlohmann::json::exception& error) override {
-    const std::size_t last = std::min(taken, source_.text.size() + 1);
-    source_.fail(last > 0 ? last - 1 : 0, reason(error.what()));
+    fail_json(source_, taken, error.what());
   }
 
  private:
@@ -142,6 +118,11 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
 };
 
 }  // namespace
+
+void fail_json(const Source& source, std::size_t taken, std::string_view what) {
+  const std::size_t last = std::min(taken, source.text.size() + 1);
+  source.fail(last > 0 ? last - 1 : 0, reason(what));
+}
 
 std::string_view json_text(const Source& source, std::size_t offset) {
   const std::string_view rest = source.text.substr(offset);

@@ -18,6 +18,7 @@ namespace counterflow {
 namespace {
 
 constexpr std::size_t kMostFileBytes = std::size_t{256} << 20;
+constexpr std::size_t kMostRunBytes = std::size_t{1} << 30;
 constexpr std::size_t kMostValues = std::size_t{1} << 23;
 constexpr Time kMostTime = 1'000'000'000'000'000;  // in nanoseconds eleven days
 constexpr std::int64_t kMostUnit = 1'000'000'000;
@@ -289,6 +290,10 @@ Timeline parse_recording(std::string_view json, const std::string& file) {
 
 Timeline read_recording(const std::string& path) {
   return parse_recording(read_text(path, kMostFileBytes), path == "-" ? "<stdin>" : path);
+}
+
+std::string read_run_text(const std::string& path) {
+  return read_text(path, kMostRunBytes);
 }
 
 bool is_recording(std::string_view json) {

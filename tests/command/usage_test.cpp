@@ -5,13 +5,16 @@
 
 #include "counterflow/format.h"
 #include "counterflow/generate.h"
+#include "counterflow/recording.h"
+#include "counterflow/simulate.h"
 #include "run_command.h"
 
 namespace counterflow::testing {
 namespace {
 
-const std::vector<std::string> kVerbs = {"list", "generate", "simulate", "verify", "compare", "search",
-                                         "diff", "lower",    "convert",  "fold",   "unfold",  "render"};
+const std::vector<std::string> kVerbs = {"list",   "generate", "simulate", "verify",  "compare",
+                                         "search", "diff",     "lower",    "convert", "fold",
+                                         "unfold", "render",   "report"};
 
 /// Bad usage and bad input: exit status 2, nothing on standard output, one line on standard error.
 void expect_refused(const std::vector<std::string>& arguments, const std::string& message,
@@ -49,6 +52,11 @@ TEST(UsageTest, EveryVerbsExampleRuns) {
   folder.write("zbv.csv", format(generate("zbv", {4, 8})));
   folder.write("mine.csv", format(generate("1f1b", {4, 8})));
   folder.write("theirs.csv", format(generate("1f1b", {4, 8})));
+  folder.write("model.json", R"({"stages": {"f": 1, "i": 1, "w": 1}, "overlap": 2})");
+  Timeline run =
+      make_timeline(generate("dualpipe", {8, 20}), {}, simulate(generate("dualpipe", {8, 20}), {}));
+  run.unit_ns = 1;
+  folder.write("run.json", format_recording(run));
   for (const std::string& verb : kVerbs) {
     const std::string help = run_command({verb, "--help"}).out;
     const std::size_t example = help.find("Example:\n");
@@ -82,7 +90,7 @@ TEST(UsageTest, RefusesWhatIsNoVerb) {
   const std::string verbs =
       "expected a verb (list, generate, simulate, verify, compare, search, diff, lower, convert, fold, "
       "unfold, "
-      "render), "
+      "render, report), "
       "found ";
   expect_refused({}, verbs + "none; --help shows what each does");
   expect_refused({"simulat"}, verbs + "\"simulat\"; --help shows what each does");
