@@ -42,6 +42,10 @@ struct Link {
 struct CostModel {
   std::vector<StageCost> stages = std::vector<StageCost>(1);  ///< one for all stages, or one for each
 
+  /// Of single layers, where stages are still to be made of them: then `stages` is not looked at, `overlap`
+  /// and `overlaps` are of layers, and only the search takes the model (search.h).
+  std::vector<StageCost> layers;
+
   /// An overlapped pair of any two stages; where neither this nor `overlaps` has it, F + B.
   std::optional<Time> overlap;
 
@@ -72,8 +76,12 @@ struct CostModel {
   /// The time of a message of `bytes` between two ranks once the link is free.
   Time transfer(int from, int to, std::int64_t bytes) const;
 
-  /// Throws InvalidConfig where the model has costs for another number of stages or ranks, or negative ones.
+  /// Throws InvalidConfig where the model has costs for another number of stages or ranks, of layers, or
+  /// negative ones.
   void check(int num_stages, int num_ranks) const;
+
+  /// The same for a model of layers.
+  void check_layers(int num_ranks) const;
 
   friend bool operator==(const CostModel&, const CostModel&) = default;
 };

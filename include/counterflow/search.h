@@ -44,12 +44,13 @@ struct SearchRequest {
   int micro_batches = 0;
 
   /// Where one placement is asked for, the costs of its stages. Otherwise those of a 1/ranks share of the
-  /// model (compare.h). One StageCost for all, or one for each, along the data's way. With memory_bytes,
-  /// parameters and activations and receive buffers have to fit.
+  /// model (compare.h). One StageCost for all, or one for each, along the data's way. Or those of single
+  /// layers (CostModel::layers): then the search makes stages of them. With memory_bytes, parameters and
+  /// activations and receive buffers have to fit.
   CostModel costs;
 
-  /// Most activations on a rank, each from the start of F to the end of B or W: of a stage or of a share, as
-  /// the costs are.
+  /// Most activations on a rank, each from the start of F to the end of B or W: of a stage where one
+  /// placement is asked for, otherwise of a share.
   std::optional<std::int64_t> max_activations;
 
   std::vector<PlacementKind> placements;  ///< empty: all
@@ -82,6 +83,8 @@ struct SearchFamily {
   Fraction peak_activations;  ///< of the request's unit, on the rank that holds most
   std::int64_t num_pairs = 0;
 
+  std::vector<int> layers;  ///< of each stage, where the costs are of layers
+
   std::string best_known;  ///< the best generator that fits, and how it was folded; "" where none does
   Fraction best_known_makespan;
 };
@@ -94,7 +97,7 @@ struct SearchResult {
   int parts = 1;
 
   Fraction makespan;
-  Fraction lower_bound;    ///< of every schedule on the placements asked for
+  Fraction lower_bound;    ///< of every schedule on the placements asked for, and every split of layers
   std::size_t family = 0;  ///< the winner's index
   std::vector<SearchFamily> families;
   std::string why;  ///< why it won: against other placements and the generators

@@ -68,6 +68,7 @@ std::string frontier_json(const Frontier& frontier) {
     json["placement"] = placement_kind_name(family_of(point).placement);
     json["stages_per_rank"] = family_of(point).stages_per_rank;
     json["parameters"] = family_of(point).copies;
+    if (!family_of(point).layers.empty()) json["layers"] = family_of(point).layers;
     points.push_back(json);
   }
   return ordered_json{{"frontier", points}}.dump(2) + "\n";

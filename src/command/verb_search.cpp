@@ -40,9 +40,21 @@ std::string label(const SearchFamily& family) {
 
 /// What the costs and activations are of.
 std::string unit_text(const SearchRequest& request, const SearchResult& result) {
+  const std::string what = request.costs.layers.empty() ? "costs and activations are" : "activations are";
   return result.families.size() == 1
-             ? "costs and activations are of a stage"
-             : "costs and activations are of a 1/" + std::to_string(request.ranks) + " share of the model";
+             ? what + " of a stage"
+             : what + " of a 1/" + std::to_string(request.ranks) + " share of the model";
+}
+
+/// "layers of each stage, v: 3 4 4 5"
+std::string layers_text(const SearchResult& result) {
+  std::string text;
+  for (const SearchFamily& family : result.families) {
+    if (!family.feasible || family.layers.empty()) continue;
+    text += "\nlayers of each stage, " + label(family) + ":";
+    for (const int layers : family.layers) text += " " + std::to_string(layers);
+  }
+  return text.empty() ? text : text + "\n";
 }
 
 std::string families_text(const SearchResult& result) {
@@ -68,7 +80,7 @@ std::string families_text(const SearchResult& result) {
                    std::to_string(family.copies) + "x", known ? family.best_known : "none fits",
                    known ? to_string(family.best_known_makespan) : ""});
   }
-  return table.to_string() + (any_left_out ? "\n" + left_out.to_string() : "");
+  return table.to_string() + layers_text(result) + (any_left_out ? "\n" + left_out.to_string() : "");
 }
 
 /// "4 ranks x 8 micro-batches; f=1,i=1,w=1"
@@ -108,6 +120,7 @@ ordered_json family_json(const SearchFamily& family) {
   json["lower_bound"] = number(family.lower_bound);
   json["peak_activations"] = number(family.peak_activations);
   json["pairs"] = family.num_pairs;
+  if (!family.layers.empty()) json["layers"] = family.layers;
   if (!family.best_known.empty()) {
     json["best_known"] = {{"name", family.best_known}, {"makespan", number(family.best_known_makespan)}};
   }

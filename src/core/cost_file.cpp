@@ -52,12 +52,14 @@ class CostReader {
 
   CostModel read() const {
     const JsonValue root = parse_json(source_);
-    check_object(root, "a cost file", {"unit", "stages", "overlap", "p2p", "links", "memory_bytes"},
-                 {"stages"});
+    check_object(root, "a cost file", {"unit", "stages", "layers", "overlap", "p2p", "links", "memory_bytes"},
+                 {});
+    check_stages_or_layers(root);
     CostModel costs;
     for (const JsonValue& member : root.items) {
       if (member.key == "unit" && member.kind != Kind::kString) refuse(member, "unit", "a text");
-      if (member.key == "stages") costs.stages = stages(member);
+      if (member.key == "stages") costs.stages = stages(member, "stages");
+      if (member.key == "layers") costs.layers = stages(member, "layers");
       if (member.key == "overlap") read_overlap(member, costs);
       if (member.key == "p2p") costs.p2p = number(member, "p2p", kMostTime);
       if (member.key == "links") read_links(member, costs);
@@ -98,6 +100,15 @@ class CostReader {
     }
   }
 
+  void check_stages_or_layers(const JsonValue& root) const {
+    const bool has_layers = find(root, "layers") != nullptr;
+    if (has_layers == (find(root, "stages") != nullptr)) {
+      source_.fail(root.offset,
+                   std::string("a cost file: expected one of the keys stages and layers, found ") +
+                       (has_layers ? "both" : "none"));
+    }
+  }
+
   static const JsonValue* find(const JsonValue& object, std::string_view key) {
     const auto found = std::find_if(object.items.begin(), object.items.end(),
                                     [&](const JsonValue& member) { return member.key == key; });
@@ -111,18 +122,18 @@ class CostReader {
     return value.integer;
   }
 
-  std::vector<StageCost> stages(const JsonValue& value) const {
+  std::vector<StageCost> stages(const JsonValue& value, const std::string& name) const {
     std::vector<const char*> keys, required;
     for (const StageField& field : kStageFields) {
       keys.push_back(field.key);
       if (field.required) required.push_back(field.key);
     }
-    check_object(value, "stages", keys, required);
-    std::vector<StageCost> stages(count_stages(value));
+    check_object(value, name, keys, required);
+    std::vector<StageCost> stages(count_stages(value, name));
     for (const StageField& field : kStageFields) {
       const JsonValue* given = find(value, field.key);
       if (given == nullptr) continue;
-      const std::string path = std::string("stages.") + field.key;
+      const std::string path = name + "." + field.key;
       for (std::size_t stage = 0; stage < stages.size(); ++stage) {
         const bool is_list = given->kind == Kind::kArray;
         const JsonValue& one = is_list ? given->items[stage] : *given;
@@ -134,11 +145,11 @@ class CostReader {
   }
 
   /// The length of the lists, 1 where there are none.
-  std::size_t count_stages(const JsonValue& value) const {
+  std::size_t count_stages(const JsonValue& value, const std::string& name) const {
     const JsonValue* first = nullptr;
     for (const JsonValue& member : value.items) {
       if (member.kind != Kind::kArray) continue;
-      const std::string path = "stages." + std::string(member.key);
+      const std::string path = name + "." + std::string(member.key);
       const std::size_t count = member.items.size();
       if (count < 1 || count > Placement::kMaxStages) {
         source_.fail(member.offset, path + ": expected 1 to " + std::to_string(Placement::kMaxStages) +
@@ -147,8 +158,8 @@ class CostReader {
       if (first == nullptr) first = &member;
       if (count != first->items.size()) {
         source_.fail(member.offset, path + ": expected " + std::to_string(first->items.size()) +
-                                        " numbers as in stages." + std::string(first->key) + ", found " +
-                                        std::to_string(count));
+                                        " numbers as in " + name + "." + std::string(first->key) +
+                                        ", found " + std::to_string(count));
       }
     }
     return first == nullptr ? 1 : first->items.size();
@@ -295,7 +306,8 @@ CostModel read_cost_file(const std::string& path) {
 
 std::string format_cost_model(const CostModel& costs) {
   Json out = Json::object();
-  out["stages"] = stages_json(costs.stages);
+  const bool of_layers = !costs.layers.empty();
+  out[of_layers ? "layers" : "stages"] = stages_json(of_layers ? costs.layers : costs.stages);
   Json overlap = Json::object();
   if (costs.overlap) overlap["default"] = checked("overlap", *costs.overlap, kMostTime);
   for (const auto& [pair, time] : costs.overlaps) {

@@ -158,6 +158,10 @@ std::vector<Choice> choices_of(const SearchRequest& request) {
 }
 
 std::string refusal(const SearchRequest& request, const Choice& choice) {
+  const std::int64_t stages = std::int64_t{request.ranks} * choice.stages_per_rank;
+  const auto layers = static_cast<std::int64_t>(request.costs.layers.size());
+  if (layers > 0 && layers < stages)
+    return "needs " + std::to_string(stages) + " layers, and there are " + std::to_string(layers);
   if (choice.kind != PlacementKind::kBidirectional) return {};
   if (request.copies < 2) return "needs two copies of the parameters";
   if (request.ranks % 2 != 0 || request.micro_batches % 2 != 0)
@@ -187,11 +191,20 @@ std::vector<Family> families_of(const SearchRequest& request, std::vector<Search
     family.copies = copies;
     family.placement = Placement::loop(request.ranks, 1, 1);
     family = family.with_micro_batches(request.micro_batches);
-    family.parts = of_stages ? 1 : choice.stages_per_rank;
-    family.costs = of_stages ? request.costs : cut_shares(request.costs, request.ranks, family.parts);
-    if (request.max_activations) family.max_activations = saturated(*request.max_activations, family.parts);
-    if (!of_stages) family.costs.memory_bytes = saturated(request.costs.memory_bytes, family.parts);
-    family.costs.check(family.placement.num_stages(), request.ranks);
+    family.activation_parts = of_stages ? 1 : choice.stages_per_rank;
+    if (request.max_activations)
+      family.max_activations = saturated(*request.max_activations, family.activation_parts);
+    family.costs = request.costs;
+    if (request.costs.layers.empty()) {
+      family.parts = family.activation_parts;
+      if (!of_stages) {
+        family.costs = cut_shares(request.costs, request.ranks, family.parts);
+        family.costs.memory_bytes = saturated(request.costs.memory_bytes, family.parts);
+      }
+      family.costs.check(family.placement.num_stages(), request.ranks);
+    } else {
+      family.costs.check_layers(request.ranks);
+    }
     families.push_back(std::move(family));
   }
   return families;

@@ -7,6 +7,7 @@
 
 #include "counterflow/search.h"
 #include "counterflow/simulate.h"
+#include "layers.h"
 #include "problem.h"
 
 namespace counterflow::searching {
@@ -18,9 +19,15 @@ struct Family {
   int stages_per_rank = 1;  ///< for one direction
   int copies = 1;
   Placement placement;
-  CostModel costs;  ///< of its stages, in units of 1/parts
+  CostModel costs;  ///< of its stages, in units of 1/parts; of layers until they are split (split.h)
   int parts = 1;
+  int activation_parts = 1;                     ///< stages' activations in one of the request's
   std::optional<std::int64_t> max_activations;  ///< of a stage
+
+  // Where layers were given and split:
+  CostModel model;              ///< of the layers
+  Split split;                  ///< layers of each stage
+  Time least_of_any_split = 0;  ///< a lower bound
 
   bool folds() const { return kind == PlacementKind::kBidirectional; }
 

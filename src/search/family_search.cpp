@@ -7,6 +7,7 @@
 #include "construct.h"
 #include "counterflow/error.h"
 #include "counterflow/simulate.h"
+#include "split.h"
 #include "starts.h"
 #include "stretch.h"
 #include "windows.h"
@@ -27,11 +28,12 @@ std::int64_t num_pairs(const Schedule& schedule) {
 
 }  // namespace
 
-FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop)
+FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop,
+                           bool tries_splits)
     : family_(family), seed_(seed), reserved_(family.placement.num_ranks(), 0) {
-  problem_ = std::make_unique<Problem>(family_.problem(reserved_));
-  const Problem fastest = family_.problem(reserved_, true);
-  lower_bound_ = std::max(bounds_of(fastest).best(), windows_bound(fastest));
+  if (!family_.costs.layers.empty()) choose_split(family_, stop);
+  tries_splits_ = tries_splits && !family_.split.empty();
+  set_problem();
   // A change takes about as long as 100 steps, and a few times less often all steps of the order: a round of
   // a chain is some hundredths of a second.
   changes_a_round_ = std::max<std::int64_t>(200, 20'000'000 / (150 + num_steps(*problem_)));
@@ -43,6 +45,18 @@ FamilySearch::FamilySearch(const Family& family, std::uint64_t seed, const std::
     take_constructed(stop);
   make_smaller(stop);
   make_chains();
+  if (tries_splits_ && !stop.stop_requested()) make_rival();
+}
+
+Time FamilySearch::bound_with(const Family& family) const {
+  const std::vector<std::int64_t> none_reserved(reserved_.size(), 0);
+  const Problem fastest = family.problem(none_reserved, true);
+  return std::max(bounds_of(fastest).best(), windows_bound(fastest));
+}
+
+void FamilySearch::set_problem() {
+  lower_bound_ = bound_with(family_);
+  problem_ = std::make_unique<Problem>(family_.problem(reserved_));
 }
 
 // Where a schedule is the best so far and fits, it is kept.
@@ -144,7 +158,8 @@ void FamilySearch::make_smaller(const std::stop_token& stop) {
   const int enough = 2 * family_.placement.num_ranks() / copies + 2;
   const int fewer = enough + (m - enough) % kPeriods;
   if (m < enough + kPeriods || stop.stop_requested()) return;
-  smaller_ = std::make_unique<FamilySearch>(family_.with_micro_batches(fewer * copies), seed_ + 1, stop);
+  smaller_ = std::unique_ptr<FamilySearch>(
+      new FamilySearch(family_.with_micro_batches(fewer * copies), seed_ + 1, stop, false));
   if (!smaller_->feasible()) smaller_.reset();
 }
 
@@ -164,11 +179,13 @@ bool FamilySearch::is_turn_of_smaller() const {
 }
 
 int FamilySearch::num_jobs() const {
+  if (is_turn_of_rival()) return rival_->num_jobs();
   return is_turn_of_smaller() ? smaller_->num_jobs()
                               : static_cast<int>(chains_.size()) + (wants_exact() ? 1 : 0);
 }
 
 bool FamilySearch::run_job(int job, const std::stop_token& stop) {
+  if (is_turn_of_rival()) return rival_->run_job(job, stop);
   if (is_turn_of_smaller()) return smaller_->run_job(job, stop);
   if (job == static_cast<int>(chains_.size())) return run_exact(stop);
   // Teeth of 1, 2, 4 and 8 rounds: how long they should be depends on the instance.
@@ -176,7 +193,9 @@ bool FamilySearch::run_job(int job, const std::stop_token& stop) {
 }
 
 void FamilySearch::end_round() {
-  if (is_turn_of_smaller()) {
+  if (is_turn_of_rival()) {
+    end_round_of_rival();
+  } else if (is_turn_of_smaller()) {
     const std::int64_t before = smaller_->num_evaluations();
     smaller_->end_round();
     num_evaluations_ += smaller_->num_evaluations() - before;
@@ -184,6 +203,7 @@ void FamilySearch::end_round() {
   } else {
     end_round_of_chains();
     if (wants_exact()) take_exact();
+    if (tries_splits_) improve_split();
   }
   ++round_;
 }
@@ -244,11 +264,110 @@ void FamilySearch::take_exact() {
     offer(solution_of(*problem_, exact_.order));
 }
 
+bool FamilySearch::may_find_better_split() const {
+  constexpr int kPatience = 16;
+  return tries_splits_ && best_->makespan > family_.least_of_any_split &&
+         (rival_ || rounds_without_better_split_ < kPatience);
+}
+
+// The best order stays as it is, and layers move from stage to stage: what the search then finds for that
+// split may suit yet another.
+void FamilySearch::improve_split() {
+  ++rounds_without_better_split_;
+  if (solution_.order.empty()) return;
+  Random random(seed_ + static_cast<std::uint64_t>(round_) * 104'729);
+  const std::int64_t tries = std::clamp<std::int64_t>(2'000'000 / num_steps(*problem_), 4, 300);
+  Family best = family_;
+  Solution least = solution_;
+  for (std::int64_t i = 0; i < tries; ++i) {
+    Family family = best;
+    family.split = changed(best.split, random);
+    if (family.split == best.split) continue;
+    family.costs = stages_of(family.model, family.placement, family.split);
+    const Problem problem = family.problem(reserved_);
+    if (!fits(problem, solution_.order)) continue;
+    Solution solution = solution_of(problem, solution_.order);
+    if (solution.score >= least.score) continue;
+    least = std::move(solution);
+    best = std::move(family);
+  }
+  if (best.split == family_.split || least.makespan > best_->makespan) return;
+  const Schedule schedule =
+      best.schedule(*problem_, least.order, "search-" + std::string(placement_kind_name(family_.kind)));
+  // Its receive buffers may need more room.
+  if (best.allows(simulate(schedule, best.costs))) take_split(std::move(best), schedule, std::move(least));
+}
+
+void FamilySearch::take_split(Family family, const Schedule& schedule, Solution solution) {
+  const Time makespan = simulate(schedule, family.costs).makespan;
+  if (makespan < best_->makespan) rounds_without_better_split_ = 0;
+  best_ = Best{schedule, makespan};
+  family_ = std::move(family);
+  for (const auto& chain : chains_) evaluations_of_old_chains_ += chain->num_evaluations();
+  chains_.clear();
+  set_problem();
+  starts_.clear();
+  solution_ = {};
+  if (!solution.order.empty() && fits(*problem_, solution.order)) {
+    solution_ = std::move(solution);
+    starts_.push_back(solution_);
+  }
+  best_known_.clear();
+  take_known({});
+  make_chains();
+}
+
+bool FamilySearch::is_turn_of_rival() const {
+  return rival_ && round_ % 2 == 1;
+}
+
+void FamilySearch::end_round_of_rival() {
+  constexpr int kRounds = 6;
+  const std::int64_t before = rival_->num_evaluations();
+  rival_->end_round();
+  evaluations_of_old_chains_ += rival_->num_evaluations() - before;
+  num_evaluations_ += rival_->num_evaluations() - before;
+  ++rounds_without_better_split_;
+  ++rounds_of_rival_;
+  const bool wins = rival_->best_->makespan < best_->makespan;
+  if (wins) take_split(rival_->family_, rival_->best_->schedule, rival_->solution_);
+  if (wins || rival_->optimal() || rounds_of_rival_ >= kRounds) make_rival();
+}
+
+// One that differs in a few moves, was not tried, and may be better for all that its bound says.
+void FamilySearch::make_rival() {
+  constexpr std::int64_t kMostSteps = 50'000;
+  constexpr int kDraws = 60;
+  rival_.reset();
+  rounds_of_rival_ = 0;
+  if (!best_ || num_steps(*problem_) > kMostSteps) return;
+  Random random(seed_ + static_cast<std::uint64_t>(round_) * 15'485'863 + 1);
+  for (int draw = 0; draw < kDraws; ++draw) {
+    Family family = family_;
+    for (int moves = 1 + random.below(3); moves > 0; --moves) family.split = changed(family.split, random);
+    if (family.split == family_.split ||
+        std::find(tried_splits_.begin(), tried_splits_.end(), family.split) != tried_splits_.end())
+      continue;
+    tried_splits_.push_back(family.split);
+    family.costs = stages_of(family.model, family.placement, family.split);
+    if (bound_with(family) >= best_->makespan) continue;
+    rival_.reset(new FamilySearch(family, seed_ + tried_splits_.size(), {}, false));
+    if (rival_->feasible() && rival_->num_jobs() > 0) return;
+    rival_.reset();
+  }
+}
+
+Fraction FamilySearch::lower_bound() const {
+  if (family_.split.empty()) return {lower_bound_, family_.parts};
+  return {std::min(family_.least_of_any_split, lower_bound_), family_.parts};
+}
+
 SearchFamily FamilySearch::report() const {
   SearchFamily report;
   report.placement = family_.kind;
   report.stages_per_rank = family_.stages_per_rank;
   report.copies = family_.copies;
+  report.layers = family_.split;
   report.feasible = feasible();
   report.lower_bound = lower_bound();
   if (!feasible()) {
@@ -256,7 +375,8 @@ SearchFamily FamilySearch::report() const {
     return report;
   }
   report.makespan = makespan();
-  report.peak_activations = {simulate(best_->schedule, family_.costs).peak_activations(), family_.parts};
+  report.peak_activations = {simulate(best_->schedule, family_.costs).peak_activations(),
+                             family_.activation_parts};
   report.num_pairs = num_pairs(best_->schedule);
   report.best_known = best_known_;
   if (!best_known_.empty()) report.best_known_makespan = {best_known_makespan_, family_.parts};

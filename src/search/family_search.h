@@ -16,16 +16,21 @@ class FamilySearch {
  public:
   /// Takes the known schedules and constructs others. `stop` ends that early, but not before there is one
   /// where there can be one.
-  FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop);
+  FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop)
+      : FamilySearch(family, seed, stop, true) {}
 
   const Family& family() const { return family_; }
   bool feasible() const { return best_.has_value(); }
   Fraction makespan() const { return {best_->makespan, family_.parts}; }
-  Fraction lower_bound() const { return {lower_bound_, family_.parts}; }
+
+  /// Of the placement; where there are layers, whatever their split.
+  Fraction lower_bound() const;
+
+  /// For its split of the layers.
   bool optimal() const { return best_->makespan <= lower_bound_; }
 
   /// Whether a round could find anything better.
-  bool can_improve() const { return feasible() && !optimal() && num_jobs() > 0; }
+  bool can_improve() const { return feasible() && num_jobs() > 0 && (!optimal() || may_find_better_split()); }
 
   /// A round: run_job() of 0 … num_jobs() - 1, in any threads, then end_round() if none was stopped.
   int num_jobs() const;
@@ -56,6 +61,18 @@ class FamilySearch {
   void reject(const Simulation& run);
   bool reserve_more();
 
+  FamilySearch(const Family& family, std::uint64_t seed, const std::stop_token& stop, bool tries_splits);
+  void set_problem();
+
+  // Of layers into stages:
+  bool may_find_better_split() const;
+  void improve_split();
+  void take_split(Family family, const Schedule& schedule, Solution solution);
+  bool is_turn_of_rival() const;
+  void end_round_of_rival();
+  void make_rival();
+  Time bound_with(const Family& family) const;
+
   bool is_turn_of_smaller() const;
   void take_from_smaller();
   bool wants_exact() const;
@@ -84,6 +101,13 @@ class FamilySearch {
   std::unique_ptr<FamilySearch> smaller_;
   Time taken_from_smaller_ = 0;  // its makespan when its order was last stretched
   int smaller_rounds_without_gain_ = 0;
+
+  // Another split of the layers, searched for a few rounds.
+  bool tries_splits_ = false;
+  std::unique_ptr<FamilySearch> rival_;
+  int rounds_of_rival_ = 0;
+  int rounds_without_better_split_ = 0;
+  std::vector<Split> tried_splits_;
 
   Exact exact_;
   Time exact_deadline_ = 0;

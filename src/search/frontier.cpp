@@ -16,7 +16,8 @@ namespace {
 using searching::Family;
 
 bool counts_bytes(const CostModel& costs) {
-  return std::any_of(costs.stages.begin(), costs.stages.end(),
+  const std::vector<StageCost>& stages = costs.layers.empty() ? costs.stages : costs.layers;
+  return std::any_of(stages.begin(), stages.end(),
                      [](const StageCost& stage) { return stage.activation_bytes > 0; });
 }
 
@@ -27,7 +28,7 @@ std::int64_t divided_up(std::int64_t value, std::int64_t parts) {
 FrontierPoint point_of(SearchResult result, bool in_bytes) {
   FrontierPoint point;
   const Simulation run = simulate(result.schedule, result.costs);
-  point.activations = {run.peak_activations(), result.parts};
+  point.activations = result.families[result.family].peak_activations;
   if (in_bytes) {
     for (const RankResult& rank : run.ranks)
       point.bytes =
@@ -48,19 +49,26 @@ bool needs_less(const FrontierPoint& a, const FrontierPoint& b, bool in_bytes) {
   return a.activations < b.activations;
 }
 
+std::int64_t least_bytes(const StageCost& cost) {
+  return cost.parameter_bytes + cost.gradient_bytes + cost.optimizer_bytes + cost.activation_bytes;
+}
+
 /// What any schedule needs at least: each stage of a rank holds one activation at some time.
 std::int64_t least_memory(const SearchRequest& request, bool in_bytes) {
   if (!in_bytes) return 1;
+  if (!request.costs.layers.empty()) {
+    std::int64_t sum = 0;
+    for (const StageCost& layer : request.costs.layers) sum += least_bytes(layer);
+    return std::max<std::int64_t>(1, sum / request.ranks);
+  }
   std::vector<SearchFamily> refused;
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const Family& family : searching::families_of(request, refused)) {
     std::int64_t most = 0;
     for (int rank = 0; rank < family.placement.num_ranks(); ++rank) {
       std::int64_t bytes = 0;
-      for (const std::int32_t stage : family.placement.stages_on(rank)) {
-        const StageCost& cost = family.costs.stage(stage);
-        bytes += cost.parameter_bytes + cost.gradient_bytes + cost.optimizer_bytes + cost.activation_bytes;
-      }
+      for (const std::int32_t stage : family.placement.stages_on(rank))
+        bytes += least_bytes(family.costs.stage(stage));
       most = std::max(most, bytes);
     }
     least = std::min(least, most / family.parts);

@@ -98,11 +98,11 @@ class Search {
 
  private:
   void start() {
-    families_ = families_of(request_, refused_);
-    searches_.resize(families_.size());
-    run_all(static_cast<int>(families_.size()), threads_, [&](int index) {
+    const std::vector<Family> families = families_of(request_, refused_);
+    searches_.resize(families.size());
+    run_all(static_cast<int>(families.size()), threads_, [&](int index) {
       searches_[index] =
-          std::make_unique<FamilySearch>(families_[index], request_.seed + index * 7919, deadline_.token());
+          std::make_unique<FamilySearch>(families[index], request_.seed + index * 7919, deadline_.token());
     });
     credit_.resize(searches_.size(), 0);
     const auto feasible = [](const auto& search) { return search->feasible(); };
@@ -185,14 +185,15 @@ class Search {
       result.num_evaluations += search->num_evaluations();
     }
     result.families.insert(result.families.end(), refused_.begin(), refused_.end());
-    result.why = explain(families_, result);
+    std::vector<Family> families;
+    for (const auto& search : searches_) families.push_back(search->family());
+    result.why = explain(families, result);
     return result;
   }
 
   const SearchRequest& request_;
   Deadline deadline_;
   int threads_ = 1;
-  std::vector<Family> families_;
   std::vector<std::unique_ptr<FamilySearch>> searches_;
   std::vector<SearchFamily> refused_;
   std::vector<double> credit_;

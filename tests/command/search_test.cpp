@@ -52,6 +52,25 @@ TEST(SearchCommandTest, EveryPointOfAFrontierIsAFileThatVerifies) {
   }
 }
 
+TEST(SearchCommandTest, SplitsLayersIntoStages) {
+  const TemporaryFolder folder;
+  folder.write("layers.json", R"({"layers": {"f": [9, 2, 2, 2, 2, 2], "i": [3, 2, 2, 2, 2, 2], "w": 2}})");
+  const CommandResult result = run_shell(
+      "counterflow search --ranks 2 --micro-batches 8 --placement one --cost-file layers.json --rounds 4 "
+      "--json",
+      folder.path());
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out)["families"][0]["layers"], nlohmann::json({2, 4}));
+  const CommandResult simulated = run_shell(
+      "counterflow generate 1f1b --ranks 2 --micro-batches 8 | counterflow simulate - --cost-file "
+      "layers.json",
+      folder.path());
+  EXPECT_EQ(simulated.status, 2);
+  EXPECT_EQ(
+      simulated.err,
+      "counterflow: costs: expected those of stages, found those of layers; `search` makes stages of them\n");
+}
+
 TEST(SearchCommandTest, SaysWhyNothingFits) {
   const CommandResult result = run_command(
       {"search", "--ranks", "4", "--micro-batches", "8", "--placement", "v", "--max-activations", "1"});

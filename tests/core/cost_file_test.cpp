@@ -89,6 +89,18 @@ TEST(CostFileTest, WritesWhatItReads) {
   EXPECT_EQ(parse_cost_model(format_cost_model(pairs_only)), pairs_only);
 }
 
+TEST(CostFileTest, TakesLayersInPlaceOfStages) {
+  const CostModel costs = parse_cost_model(R"({"layers": {"f": [1, 2, 2], "i": 2, "w": 3}, "p2p": 1})");
+  ASSERT_EQ(costs.layers.size(), 3U);
+  EXPECT_EQ(costs.layers[1].f, 2);
+  EXPECT_EQ(parse_cost_model(format_cost_model(costs)), costs);
+  EXPECT_THROW(costs.check(3, 3), InvalidConfig);
+  EXPECT_EQ(error_of(R"({"layers": {"f": 1, "i": 2, "w": 3}, "stages": {"f": 1, "i": 2, "w": 3}})"),
+            "c:1:1: a cost file: expected one of the keys stages and layers, found both");
+  EXPECT_EQ(error_of(R"({"layers": {"f": [], "i": 2, "w": 3}})"),
+            "c:1:18: layers.f: expected 1 to 262144 numbers, found 0");
+}
+
 TEST(CostFileTest, RefusesToWriteWhatItWouldNotRead) {
   CostModel costs;
   costs.p2p = -1;
@@ -127,12 +139,12 @@ TEST(CostFileTest, RefusesDeepAndEndlessJson) {
 TEST(CostFileTest, SaysWhichKeyIsWrong) {
   EXPECT_EQ(
       error_of("[]"),
-      "c:1:1: a cost file: expected an object with unit, stages, overlap, p2p, links and memory_bytes, found "
+      "c:1:1: a cost file: expected an object with unit, stages, layers, overlap, p2p, links and memory_bytes, found "
       "\"[\"");
-  EXPECT_EQ(error_of("{}"), "c:1:1: a cost file: expected the key stages, found none");
+  EXPECT_EQ(error_of("{}"), "c:1:1: a cost file: expected one of the keys stages and layers, found none");
   EXPECT_EQ(
       error_with("p2p", "p3p"),
-      "c:20:4: a cost file: expected a key out of unit, stages, overlap, p2p, links and memory_bytes, found "
+      "c:20:4: a cost file: expected a key out of unit, stages, layers, overlap, p2p, links and memory_bytes, found "
       "\"p3p\"");
   EXPECT_EQ(error_with("\"unit\": \"us\"", "\"p2p\": 3"),
             "c:20:4: a cost file: expected p2p once, found it again");
