@@ -156,11 +156,10 @@ class CostReader {
                                         " numbers, found " + std::to_string(count));
       }
       if (first == nullptr) first = &member;
-      if (count != first->items.size()) {
-        source_.fail(member.offset, path + ": expected " + std::to_string(first->items.size()) +
-                                        " numbers as in " + name + "." + std::string(first->key) +
-                                        ", found " + std::to_string(count));
-      }
+      if (count == first->items.size()) continue;
+      std::string wanted = std::to_string(first->items.size()) + " numbers as in " + name + ".";
+      wanted += first->key;
+      source_.fail(member.offset, path + ": expected " + wanted + ", found " + std::to_string(count));
     }
     return first == nullptr ? 1 : first->items.size();
   }
