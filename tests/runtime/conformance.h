@@ -1,0 +1,24 @@
+// Holds a pipeline to the plain loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "counterflow/runtime/pipeline.h"
+#include "models.h"
+#include "world.h"
+
+namespace counterflow::runtime {
+
+/// The model's loss and ties, and the seed that expect_conforms() gives the plain loop too.
+PipelineOptions options_for(const models::Model& model);
+
+using MakeStage = std::function<std::shared_ptr<Stage>(const std::shared_ptr<models::StageModule>&)>;
+std::shared_ptr<Stage> make_plain_stage(const std::shared_ptr<models::StageModule>& module);
+
+/// Trains the model for a few steps along the schedule, in the world's ranks, and expects the first losses
+/// and gradients of the plain loop, and every bit of the loop that adds in the schedule's order.
+void expect_conforms(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
+                     const World& world, const MakeStage& make = make_plain_stage);
+
+}  // namespace counterflow::runtime

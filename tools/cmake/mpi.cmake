@@ -1,0 +1,18 @@
+# Decides whether ranks as processes over MPI are built: sets COUNTERFLOW_WITH_MPI.
+set(COUNTERFLOW_WITH_MPI OFF)
+if(NOT COUNTERFLOW_BUILD_MPI STREQUAL "OFF")
+  set(why "the runtime is not built")
+  if(COUNTERFLOW_WITH_RUNTIME)
+    set(MPI_CXX_SKIP_MPICXX ON)  # only the C functions are called
+    find_package(MPI 3.0 QUIET COMPONENTS CXX)
+    set(why "no MPI was found (Debian: libopenmpi-dev)")
+  endif()
+  if(COUNTERFLOW_WITH_RUNTIME AND MPI_CXX_FOUND)
+    set(COUNTERFLOW_WITH_MPI ON)
+    message(STATUS "Counterflow over MPI: ${MPIEXEC_EXECUTABLE}")
+  elseif(COUNTERFLOW_BUILD_MPI STREQUAL "AUTO")
+    message(STATUS "Counterflow over MPI is left out: ${why}")
+  else()
+    message(FATAL_ERROR "COUNTERFLOW_BUILD_MPI is ${COUNTERFLOW_BUILD_MPI}, but ${why}")
+  endif()
+endif()
