@@ -3,12 +3,18 @@
 
 #include <cstdio>
 #include <exception>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "costs.h"
 #include "counterflow/cost_model.h"
+#include "counterflow/error.h"
 #include "counterflow/format.h"
 #include "counterflow/runtime/local.h"
+#ifdef TRAIN_GPT_WITH_MPI
+#include "counterflow/runtime/mpi.h"
+#endif
 #include "options.h"
 #include "run.h"
 #include "text.h"
@@ -30,18 +36,45 @@ void describe(const Options& options, const Text& text, const counterflow::Sched
   std::fflush(stdout);
 }
 
+counterflow::CostModel find_costs(const Options& options, const Text& text,
+                                  const counterflow::Schedule& schedule) {
+  counterflow::CostModel costs =
+      options.costs.empty() ? profile(options, text, schedule) : counterflow::read_cost_file(options.costs);
+  if (!options.save_costs.empty()) counterflow::write_file(options.save_costs, format_cost_model(costs));
+  return costs;
+}
+
+void run_processes(const std::function<void(counterflow::runtime::Transport&)>& body) {
+#ifdef TRAIN_GPT_WITH_MPI
+  counterflow::runtime::run_mpi(body);
+#else
+  (void)body;
+  throw counterflow::InvalidConfig(
+      "--transport mpi: this program was built where there was no MPI; install libopenmpi-dev and build "
+      "again");
+#endif
+}
+
 void start(const Options& options) {
   options.model.check();
   const Text text = read_text(options.files.empty() ? default_files() : options.files, options.model.context);
   const counterflow::Schedule schedule = make_schedule(options);
-  describe(options, text, schedule);
-  const counterflow::CostModel costs =
-      options.costs.empty() ? profile(options, text, schedule) : counterflow::read_cost_file(options.costs);
-  if (!options.save_costs.empty()) counterflow::write_file(options.save_costs, format_cost_model(costs));
-  at::set_num_threads(1);  // a rank is a thread
-  counterflow::runtime::run_local(schedule.num_ranks(), [&](counterflow::runtime::Transport& transport) {
+  const bool processes = options.transport == "mpi";
+  std::optional<counterflow::CostModel> costs;
+  const auto begin = [&] {
+    describe(options, text, schedule);
+    costs = find_costs(options, text, schedule);
+  };
+  if (!processes) begin();
+  at::set_num_threads(1);  // there are as many ranks as cores, or more
+  const auto body = [&](counterflow::runtime::Transport& transport) {
+    if (processes && transport.rank() == 0) begin();
     run(options, text, schedule, costs, transport);
-  });
+  };
+  if (processes)
+    run_processes(body);
+  else
+    counterflow::runtime::run_local(schedule.num_ranks(), body);
 }
 
 }  // namespace
