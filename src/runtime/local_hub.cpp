@@ -57,10 +57,7 @@ void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, void* br
   Meeting& meeting = meetings_[members];
   meeting.brought[rank] = brought;
   if (meeting.brought.size() == members.size()) {
-    act(meeting.brought);
-    meeting.brought.clear();
-    ++meeting.generation;
-    met_.notify_all();
+    finish(meeting, act);
     return;
   }
   try {
@@ -69,6 +66,24 @@ void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, void* br
     meeting.brought.erase(rank);  // what was brought is about to go
     throw;
   }
+  if (!meeting.error.empty()) throw TransportError(meeting.error);
+}
+
+void LocalHub::finish(Meeting& meeting, const Act& act) {
+  meeting.error.clear();
+  const auto end = [&] {
+    meeting.brought.clear();
+    ++meeting.generation;
+    met_.notify_all();
+  };
+  try {
+    act(meeting.brought);
+  } catch (const std::exception& error) {
+    meeting.error = error.what();
+    end();
+    throw;
+  }
+  end();
 }
 
 void LocalHub::wait_for_meeting(const Meeting& meeting, const std::vector<std::int32_t>& members,

@@ -45,7 +45,7 @@ class LocalHub {
   void wait_received(int from, std::int64_t sent, Timeout timeout);
 
   /// Blocks until all members of a group have come; the last to come runs `act` with what all brought, by
-  /// rank, before any goes on. What `act` throws ends the others' waits.
+  /// rank, before any goes on. What `act` throws all of them throw, the others as a TransportError.
   using Act = std::function<void(const std::map<int, void*>& brought)>;
   void meet(const std::vector<std::int32_t>& members, int rank, void* brought, Timeout timeout,
             const Act& act);
@@ -74,6 +74,7 @@ class LocalHub {
   struct Meeting {
     std::map<int, void*> brought;
     std::uint64_t generation = 0;
+    std::string error{};  ///< of what all did together last
   };
 
   using Clock = std::chrono::steady_clock;
@@ -82,6 +83,7 @@ class LocalHub {
   void wait(Box& box, std::unique_lock<std::mutex>& lock, int for_rank, Timeout timeout,
             const std::function<bool()>& done);
 
+  void finish(Meeting& meeting, const Act& act);
   void wait_for_meeting(const Meeting& meeting, const std::vector<std::int32_t>& members,
                         std::unique_lock<std::mutex>& lock, Timeout timeout);
 

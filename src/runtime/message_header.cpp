@@ -1,5 +1,7 @@
 #include "message_header.h"
 
+#include <ATen/core/Tensor.h>
+
 #include <cstring>
 #include <type_traits>
 
@@ -52,8 +54,8 @@ bool is_carried(int type) {
   return scalar != at::ScalarType::Undefined && !c10::isQIntType(scalar);
 }
 
-TensorHeader read_tensor(Reader& reader) {
-  TensorHeader tensor;
+TensorShape read_tensor(Reader& reader) {
+  TensorShape tensor;
   tensor.defined = reader.read<char>() != 0;
   if (!tensor.defined) return tensor;
   const int type = reader.read<std::int8_t>();
@@ -72,33 +74,12 @@ TensorHeader read_tensor(Reader& reader) {
 
 }  // namespace
 
-TensorHeader::TensorHeader(const at::Tensor& tensor) : defined(tensor.defined()) {
-  if (!defined) return;
-  if (!tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
-      !is_carried(static_cast<int>(tensor.scalar_type())))
-    throw TransportError("this transport carries dense tensors on the CPU, not " +
-                         std::string(tensor.toString()));
-  type = tensor.scalar_type();
-  sizes = tensor.sizes().vec();
-}
-
-std::size_t TensorHeader::num_bytes() const {
-  if (!defined) return 0;
-  std::size_t bytes = c10::elementSize(type);
-  for (const std::int64_t size : sizes) bytes *= static_cast<std::size_t>(size);
-  return bytes;
-}
-
-std::string TensorHeader::to_string() const {
-  if (!defined) return "none";
-  std::string text = c10::toString(type);
-  text += "[";
-  for (std::size_t i = 0; i < sizes.size(); ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
-  return text + "]";
-}
-
-std::vector<TensorHeader> headers_of(const Tensors& tensors) {
-  return {tensors.begin(), tensors.end()};
+void check_carried(const Tensors& tensors) {
+  for (const at::Tensor& tensor : tensors)
+    if (tensor.defined() && (!tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
+                             !is_carried(static_cast<int>(tensor.scalar_type()))))
+      throw TransportError("this transport carries dense tensors on the CPU, not " +
+                           std::string(tensor.toString()));
 }
 
 std::string encode(const MessageHeader& header) {
@@ -106,16 +87,16 @@ std::string encode(const MessageHeader& header) {
   write(bytes, header.producer.stage);
   write(bytes, header.producer.micro_batch);
   write(bytes, static_cast<std::uint8_t>(header.producer.kind));
-  write(bytes, static_cast<std::uint32_t>(header.tensors.size()));
-  for (const TensorHeader& tensor : header.tensors) {
+  write(bytes, static_cast<std::uint32_t>(header.message.tensors.size()));
+  for (const TensorShape& tensor : header.message.tensors) {
     write(bytes, static_cast<char>(tensor.defined));
     if (!tensor.defined) continue;
     write(bytes, static_cast<std::int8_t>(tensor.type));
     write(bytes, static_cast<std::uint32_t>(tensor.sizes.size()));
     for (const std::int64_t size : tensor.sizes) write(bytes, size);
   }
-  write(bytes, static_cast<std::uint32_t>(header.differentiable.size()));
-  bytes.append(header.differentiable.begin(), header.differentiable.end());
+  write(bytes, static_cast<std::uint32_t>(header.message.differentiable.size()));
+  bytes.append(header.message.differentiable.begin(), header.message.differentiable.end());
   return bytes;
 }
 
@@ -128,9 +109,10 @@ MessageHeader decode(std::string_view bytes) {
   if (kind > static_cast<std::uint8_t>(PassKind::kWeightGradient)) Reader::fail();
   header.producer.kind = static_cast<PassKind>(kind);
   const std::size_t num_tensors = reader.read_count();
-  for (std::size_t i = 0; i < num_tensors; ++i) header.tensors.push_back(read_tensor(reader));
+  for (std::size_t i = 0; i < num_tensors; ++i) header.message.tensors.push_back(read_tensor(reader));
   const std::size_t num_differentiable = reader.read_count();
-  for (std::size_t i = 0; i < num_differentiable; ++i) header.differentiable.push_back(reader.read<char>());
+  for (std::size_t i = 0; i < num_differentiable; ++i)
+    header.message.differentiable.push_back(reader.read<char>());
   reader.expect_end();
   return header;
 }

@@ -1,41 +1,23 @@
 // What goes ahead of a message's tensors: what they are, as bytes.
 #pragma once
 
-#include <c10/core/ScalarType.h>
-
-#include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "counterflow/runtime/transport.h"
+#include "message_shape.h"
 
 namespace counterflow::runtime {
 
-struct TensorHeader {
-  bool defined = false;
-  at::ScalarType type = at::kFloat;
-  std::vector<std::int64_t> sizes;
-
-  explicit TensorHeader(const at::Tensor& tensor);
-  TensorHeader() = default;
-
-  std::size_t num_bytes() const;
-  std::string to_string() const;  ///< as describe() of the tensor
-
-  friend bool operator==(const TensorHeader&, const TensorHeader&) = default;
-};
-
 struct MessageHeader {
   Pass producer;
-  std::vector<TensorHeader> tensors;
-  std::vector<char> differentiable;
+  MessageShape message;
 
   friend bool operator==(const MessageHeader&, const MessageHeader&) = default;
 };
 
-std::vector<TensorHeader> headers_of(const Tensors& tensors);
+/// Throws TransportError for tensors that are not carried: those not on the CPU, sparse, or quantized.
+void check_carried(const Tensors& tensors);
 
 /// In this machine's byte order: all ranks run the same program.
 std::string encode(const MessageHeader& header);

@@ -41,6 +41,21 @@ TensorShape::TensorShape(const at::Tensor& tensor) : defined(tensor.defined()) {
   sizes = tensor.sizes().vec();
 }
 
+std::size_t TensorShape::num_bytes() const {
+  if (!defined) return 0;
+  std::size_t bytes = c10::elementSize(type);
+  for (const std::int64_t size : sizes) bytes *= static_cast<std::size_t>(size);
+  return bytes;
+}
+
+std::string TensorShape::to_string() const {
+  if (!defined) return "none";
+  std::string text = c10::toString(type);
+  text += "[";
+  for (std::size_t i = 0; i < sizes.size(); ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
+  return text + "]";
+}
+
 at::Tensor make_tensor(const TensorShape& shape, at::Device device) {
   if (!shape.defined) return {};
   return at::empty(shape.sizes, at::TensorOptions(shape.type).device(device));

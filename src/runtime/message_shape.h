@@ -3,6 +3,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,6 +19,10 @@ struct TensorShape {
 
   explicit TensorShape(const at::Tensor& tensor);
   TensorShape() = default;
+
+  std::size_t num_bytes() const;
+  std::string to_string() const;  ///< as describe() of the tensor
+
   friend bool operator==(const TensorShape&, const TensorShape&) = default;
 };
 

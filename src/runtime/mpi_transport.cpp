@@ -50,9 +50,9 @@ at::Tensor slice_of(const at::Tensor& flat, std::size_t member, std::size_t num_
   return flat.narrow(0, begin, begin_of(flat.numel(), member + 1, num_members) - begin);
 }
 
-std::string list(const std::vector<TensorHeader>& tensors) {
+std::string list(const std::vector<TensorShape>& tensors) {
   std::string text;
-  for (const TensorHeader& tensor : tensors) text += (text.empty() ? "" : ", ") + tensor.to_string();
+  for (const TensorShape& tensor : tensors) text += (text.empty() ? "" : ", ") + tensor.to_string();
   return text.empty() ? "nothing" : text;
 }
 
@@ -77,8 +77,8 @@ void MpiTransport::send(int to, Message message) {
   if (std::find(outgoing_.begin(), outgoing_.end(), to) == outgoing_.end())
     throw TransportError("there is no channel from rank " + std::to_string(rank()) + " to rank " +
                          std::to_string(to));
-  link_.send(to, Tag::kHeader,
-             encode({message.producer, headers_of(message.tensors), std::move(message.differentiable)}));
+  check_carried(message.tensors);
+  link_.send(to, Tag::kHeader, encode({message.producer, MessageShape(message)}));
   for (const at::Tensor& given : message.tensors) {
     const at::Tensor tensor = dense(given);
     if (tensor.defined() && tensor.numel() > 0)
@@ -149,10 +149,9 @@ void MpiTransport::parse(int from, Receive& receive) {
     throw TransportError("rank " + std::to_string(from) + " sent " + to_string(header.producer) + " where " +
                          to_string(receive.producer) + " was expected");
   receive.message.producer = header.producer;
-  receive.message.differentiable = std::move(header.differentiable);
-  for (const TensorHeader& expected : header.tensors) {
-    at::Tensor tensor;
-    if (expected.defined) tensor = at::empty(expected.sizes, expected.type);
+  receive.message.differentiable = std::move(header.message.differentiable);
+  for (const TensorShape& expected : header.message.tensors) {
+    at::Tensor tensor = make_tensor(expected, at::kCPU);
     if (tensor.defined() && tensor.numel() > 0)
       receive.data.push_back(
           link_.receive(from, Tag::kData, tensor.mutable_data_ptr(), tensor.nbytes(), owner_of(tensor)));
@@ -189,14 +188,15 @@ std::vector<std::string> MpiTransport::all_gather(std::string_view bytes) {
 
 MpiTransport::Brought MpiTransport::compare(const std::string& call, const Ranks& members,
                                             const Tensors& tensors) {
+  check_carried(tensors);
   Brought brought;
-  const std::vector<std::string> all = exchange(members, call + "\n" + encode({{}, headers_of(tensors), {}}));
+  const std::vector<std::string> all = exchange(members, call + "\n" + encode({{}, MessageShape(tensors)}));
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::size_t end = all[i].find('\n');
     if (all[i].compare(0, end, call) != 0)
       throw TransportError("rank " + std::to_string(members[i]) + " is at " + all[i].substr(0, end) +
                            ", rank " + std::to_string(rank()) + " at " + call);
-    brought.push_back(decode(std::string_view(all[i]).substr(end + 1)).tensors);
+    brought.push_back(decode(std::string_view(all[i]).substr(end + 1)).message.tensors);
   }
   for (const auto& theirs : brought)
     if (theirs.size() != brought.front().size())
@@ -209,7 +209,7 @@ void MpiTransport::all_reduce(int group, Tensors& tensors) {
   const c10::AutoGradMode no_grad(false);
   const Ranks& members = wiring_.groups.at(group);
   const Brought brought = compare("the sum over group " + std::to_string(group), members, tensors);
-  std::vector<TensorHeader> sums(tensors.size());
+  std::vector<TensorShape> sums(tensors.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     for (const auto& theirs : brought) {
       if (!theirs[i].defined) continue;
@@ -234,7 +234,7 @@ void MpiTransport::all_reduce(int group, Tensors& tensors) {
 
 // Each member sums a slice of every tensor, which it gets from the others, and gives the result to them:
 // every element is the sum of the ranks' in ascending order, and no rank moves more than twice what it has.
-void MpiTransport::sum(const Ranks& members, const Brought& brought, const std::vector<TensorHeader>& sums,
+void MpiTransport::sum(const Ranks& members, const Brought& brought, const std::vector<TensorShape>& sums,
                        Tensors& flat) {
   const std::size_t count = members.size();
   const std::size_t me = std::find(members.begin(), members.end(), rank()) - members.begin();

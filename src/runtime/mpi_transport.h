@@ -60,7 +60,7 @@ class MpiTransport : public Transport {
   };
 
   /// What the members of a group bring to a sum or a broadcast: by member, by tensor.
-  using Brought = std::vector<std::vector<TensorHeader>>;
+  using Brought = std::vector<std::vector<TensorShape>>;
 
   Incoming& incoming_from(int from);
   void advance();
@@ -68,8 +68,7 @@ class MpiTransport : public Transport {
   void parse(int from, Receive& receive);
   std::vector<std::string> exchange(const Ranks& members, std::string mine);
   Brought compare(const std::string& call, const Ranks& members, const Tensors& tensors);
-  void sum(const Ranks& members, const Brought& brought, const std::vector<TensorHeader>& sums,
-           Tensors& flat);
+  void sum(const Ranks& members, const Brought& brought, const std::vector<TensorShape>& sums, Tensors& flat);
 
   MpiLink link_;
   Wiring wiring_;

@@ -11,17 +11,18 @@ namespace counterflow::runtime {
 namespace {
 
 MessageHeader example() {
-  return {
-      input_gradient(3, 7),
-      headers_of({at::empty({2, 3}), at::Tensor(), at::empty({}, at::kLong), at::empty({4, 0}, at::kHalf)}),
-      {1, 0, 0}};
+  MessageHeader header{input_gradient(3, 7),
+                       MessageShape(Tensors{at::empty({2, 3}), at::Tensor(), at::empty({}, at::kLong),
+                                            at::empty({4, 0}, at::kHalf)})};
+  header.message.differentiable = {1, 0, 0};
+  return header;
 }
 
 TEST(MessageHeaderTest, ComesBackAsItWas) {
   EXPECT_EQ(decode(encode(example())), example());
   EXPECT_EQ(decode(encode({})), MessageHeader());
-  EXPECT_EQ(example().tensors[0].num_bytes(), 24U);
-  EXPECT_EQ(example().tensors[0].to_string(), describe(at::empty({2, 3})));
+  EXPECT_EQ(example().message.tensors[0].num_bytes(), 24U);
+  EXPECT_EQ(example().message.tensors[0].to_string(), describe(at::empty({2, 3})));
 }
 
 TEST(MessageHeaderTest, IsRefusedWhereItIsCutOrGoesOn) {
@@ -39,7 +40,8 @@ TEST(MessageHeaderTest, AnyBytesAreReadOrRefused) {
     for (int changes = 0; changes < 2; ++changes)
       bytes[random() % bytes.size()] = static_cast<char>(random());
     try {
-      for (const TensorHeader& tensor : decode(bytes).tensors) EXPECT_LE(tensor.num_bytes(), 1ULL << 46);
+      for (const TensorShape& tensor : decode(bytes).message.tensors)
+        EXPECT_LE(tensor.num_bytes(), 1ULL << 46);
       ++read;
     } catch (const TransportError&) {
     }
