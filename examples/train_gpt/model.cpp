@@ -148,12 +148,16 @@ at::Tensor Block::attend(const at::Tensor& x) {
   return attention_out_(mixed.transpose(1, 2).reshape({batch, length, dim}));
 }
 
-at::Tensor Block::forward(const at::Tensor& x) {
-  const at::Tensor attended = x + at::dropout(attend(attention_norm_(x)), dropout_, is_training());
-  return attended + at::dropout(mlp_out_(at::gelu(mlp_in_(mlp_norm_(attended)))), dropout_, is_training());
+at::Tensor Block::attention(const at::Tensor& x) {
+  return x + at::dropout(attend(attention_norm_(x)), dropout_, is_training());
 }
 
-GptStage::GptStage(const ModelOptions& options, const Slice& slice) : dropout_(options.dropout) {
+at::Tensor Block::perceptron(const at::Tensor& x) {
+  return x + at::dropout(mlp_out_(at::gelu(mlp_in_(mlp_norm_(x)))), dropout_, is_training());
+}
+
+GptStage::GptStage(const ModelOptions& options, const Slice& slice)
+    : dropout_(options.dropout), first_block_(slice.first_block) {
   if (slice.embeds) {
     token_ = register_module("token", torch::nn::Embedding(kVocabulary, options.dim));
   }
@@ -169,13 +173,26 @@ GptStage::GptStage(const ModelOptions& options, const Slice& slice) : dropout_(o
   initialise(*this, options);
 }
 
+std::vector<Layer> GptStage::layers() {
+  std::vector<Layer> layers;
+  if (token_)
+    layers.push_back({"embedding", [this](const at::Tensor& bytes) {
+                        return at::dropout(token_(bytes), dropout_, is_training());
+                      }});
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    const std::string number = std::to_string(first_block_ + static_cast<std::int64_t>(i));
+    Block* const block = blocks_[i].get();
+    layers.push_back({"attention " + number, [block](const at::Tensor& x) { return block->attention(x); }});
+    layers.push_back({"perceptron " + number, [block](const at::Tensor& x) { return block->perceptron(x); }});
+  }
+  if (head_) layers.push_back({"prediction", [this](const at::Tensor& x) { return head_(norm_(x)); }});
+  return layers;
+}
+
 at::Tensor GptStage::forward(const at::Tensor& input) {
   at::Tensor x = input;
-  if (token_) {
-    x = at::dropout(token_(input), dropout_, is_training());
-  }
-  for (const auto& block : blocks_) x = block->forward(x);
-  return head_ ? head_(norm_(x)) : x;
+  for (const Layer& layer : layers()) x = layer.forward(x);
+  return x;
 }
 
 at::Tensor loss(const at::Tensor& logits, const at::Tensor& targets) {

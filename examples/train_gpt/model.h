@@ -10,7 +10,9 @@
 #include <torch/nn/modules/normalization.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace train_gpt {
@@ -58,7 +60,10 @@ class Block : public torch::nn::Module {
  public:
   /// `bias` is attention_bias(options), which all blocks of a stage share.
   Block(const ModelOptions& options, at::Tensor bias);
-  at::Tensor forward(const at::Tensor& x);
+
+  /// The two halves, to be called one after the other.
+  at::Tensor attention(const at::Tensor& x);
+  at::Tensor perceptron(const at::Tensor& x);
 
  private:
   at::Tensor attend(const at::Tensor& x);
@@ -70,15 +75,27 @@ class Block : public torch::nn::Module {
   torch::nn::Linear query_key_value_, attention_out_, mlp_in_, mlp_out_;
 };
 
+/// A part of a stage, from the activations that the part before it gives.
+struct Layer {
+  std::string name;
+  std::function<at::Tensor(const at::Tensor&)> forward;
+};
+
 /// A slice of the model: from bytes (batch × length, int64) or activations (batch × length × dim) to
 /// activations or logits (batch × length × 256).
 class GptStage : public torch::nn::Module {
  public:
   GptStage(const ModelOptions& options, const Slice& slice);
+
+  /// To be called one after the other while the stage lives: the first takes its input, the last gives its
+  /// output.
+  std::vector<Layer> layers();
+
   at::Tensor forward(const at::Tensor& input);
 
  private:
   double dropout_;
+  std::int64_t first_block_;
   torch::nn::Embedding token_ = nullptr;
   std::vector<std::shared_ptr<Block>> blocks_;
   torch::nn::LayerNorm norm_ = nullptr;

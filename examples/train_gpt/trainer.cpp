@@ -7,7 +7,7 @@
 
 #include "batches.h"
 #include "counterflow/error.h"
-#include "counterflow/runtime/module.h"
+#include "counterflow/runtime/pieces.h"
 #include "sample.h"
 
 namespace train_gpt {
@@ -26,7 +26,14 @@ cf::PipelineOptions pipeline_options(const Options& options, int num_stages) {
 
 cf::StageFactory stages_of(const ModelOptions& model, int num_stages) {
   return [model, slices = cut(model, num_stages)](int stage) {
-    return cf::make_stage(std::make_shared<GptStage>(model, slices[stage]));
+    const auto module = std::make_shared<GptStage>(model, slices[stage]);
+    std::vector<cf::Piece> pieces;
+    for (Layer& layer : module->layers())
+      pieces.push_back({std::move(layer.name), cf::Lane::kCompute,
+                        [forward = std::move(layer.forward)](const cf::Tensors& inputs) {
+                          return cf::Tensors{forward(inputs.at(0))};
+                        }});
+    return cf::make_stage(std::move(pieces), module);
   };
 }
 
