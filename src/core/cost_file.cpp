@@ -157,9 +157,9 @@ class CostReader {
       }
       if (first == nullptr) first = &member;
       if (count == first->items.size()) continue;
-      std::string wanted = std::to_string(first->items.size()) + " numbers as in " + name + ".";
-      wanted += first->key;
-      source_.fail(member.offset, path + ": expected " + wanted + ", found " + std::to_string(count));
+      std::string expected = path + ": expected " + std::to_string(first->items.size());
+      expected.append(" numbers as in ").append(name).append(".").append(first->key);
+      source_.fail(member.offset, expected.append(", found ").append(std::to_string(count)));
     }
     return first == nullptr ? 1 : first->items.size();
   }
