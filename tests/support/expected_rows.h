@@ -19,10 +19,18 @@ struct ExpectedRow {
   Size size;
   UniformCost cost;
   Time p2p = 0;
+  std::string made_for;  ///< what a search was tuned to: "gen(f=1,b=1,w=1,c=0,max_mem=14)"
   bool ok = false;
   Time makespan = 0;
   int peak = 0;  ///< activations, until W, of the rank that holds most
 };
+
+/// Whether a search made the row's schedule for the very costs of the row.
+inline bool is_tuned(const ExpectedRow& row) {
+  const std::string costs = "gen(f=" + std::to_string(row.cost.f) + ",b=" + std::to_string(row.cost.i) +
+                            ",w=" + std::to_string(row.cost.w) + ",c=" + std::to_string(row.p2p) + ",";
+  return row.ok && row.made_for.starts_with(costs);
+}
 
 inline std::vector<ExpectedRow> read_expected_rows() {
   std::ifstream file(COUNTERFLOW_TEST_DATA "/golden/expected.csv");
@@ -41,6 +49,7 @@ inline std::vector<ExpectedRow> read_expected_rows() {
     ExpectedRow& row = rows.emplace_back();
     row.line = line;
     row.schedule = cells.at(1);
+    row.made_for = cells.at(10);
     row.ok = cells.at(11) == "ok";
     if (!row.ok) continue;
     row.size = {number(2), number(4), number(3)};
