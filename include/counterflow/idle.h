@@ -9,18 +9,6 @@
 
 namespace counterflow {
 
-/// One rank's time, in the run's unit. The four kinds of idle time add up to the run's end - busy.
-struct IdleSplit {
-  Time busy = 0;        ///< the sum of its bars
-  Time waiting = 0;     ///< for a peer that had not sent yet, or at the end for the others: what the schedule
-                        ///< makes a rank wait where all stages take the same
-  Time transfer = 0;    ///< for a message under way
-  Time launch_gap = 0;  ///< everything was there, and the action had not begun
-  Time imbalance = 0;   ///< waiting beyond that of equal stages: peers were slower than the mean
-
-  Time idle() const { return waiting + transfer + launch_gap + imbalance; }
-};
-
 /// One for each rank. `schedule` is what the run followed; backwards may have run as I and W. Throws
 /// InvalidConfig where the run has another placement or lacks actions of it (see check_follows()).
 std::vector<IdleSplit> split_idle(const Timeline& run, const Schedule& schedule);

@@ -32,8 +32,9 @@ std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOpt
 std::string draw_svg(std::span<const Timeline> timelines);
 
 /// One HTML file without anything from the network: zoom, pan, search, what an action waited for and what
-/// waited for it, the chain that set its time, the critical path, activations under each rank; several
-/// timelines one at a time or together. Throws InvalidConfig above 4 million bars.
+/// waited for it, the chain that set its time, the critical path, activations under each rank, the idle time
+/// of real runs by its kinds; several timelines one at a time or together. Throws InvalidConfig above 4
+/// million bars.
 std::string draw_html(std::span<const Timeline> timelines);
 
 /// Traces for chrome://tracing, https://ui.perfetto.dev and whatever else reads them: a process a timeline,

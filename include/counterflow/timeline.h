@@ -66,6 +66,19 @@ struct BarId {
   friend bool operator==(const BarId&, const BarId&) = default;
 };
 
+/// Where the time of a rank in a real run went (split_idle()). The four kinds of idle time add up to the
+/// run's end - busy.
+struct IdleSplit {
+  Time busy = 0;        ///< the sum of its bars
+  Time waiting = 0;     ///< for a peer that had not sent yet, or at the end for the others: what the schedule
+                        ///< makes a rank wait where all stages take the same
+  Time transfer = 0;    ///< for a message under way
+  Time launch_gap = 0;  ///< everything was there, and the action had not begun
+  Time imbalance = 0;   ///< waiting beyond that of equal stages: peers were slower than the mean
+
+  Time idle() const { return waiting + transfer + launch_gap + imbalance; }
+};
+
 struct Timeline {
   std::string name;
   Placement placement;
@@ -77,6 +90,7 @@ struct Timeline {
   std::vector<RankTimeline> ranks;
   std::vector<LinkTimeline> links;   ///< by sender, then receiver
   std::vector<BarId> critical_path;  ///< from the first bar to the last; empty where it is not known
+  std::vector<IdleSplit> idle;       ///< of a real run, one for each rank; empty where it is not known
 
   /// The last end of a bar.
   Time end() const;

@@ -67,7 +67,7 @@ Timeline read_timeline(const std::string& file, const CostModel& costs) {
 std::vector<Timeline> plan_and_run(const Options& options) {
   const Schedule schedule = read_complete_schedule(options.file);
   Timeline run = read_recording(options.recording);
-  check_follows(run, schedule);
+  run.idle = split_idle(run, schedule);
   Timeline plan = plan_of(run, schedule, options.costs);
   const std::string name = schedule.name.empty() ? "schedule" : schedule.name;
   plan.name = name + ", plan";

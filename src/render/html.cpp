@@ -151,6 +151,17 @@ Json summaries_of(const Timeline& timeline) {
   return ranks;
 }
 
+Json idle_of(const Timeline& timeline) {
+  Json ranks = Json::array();
+  for (const IdleSplit& rank : timeline.idle) {
+    ranks.push_back({{"waiting", rank.waiting},
+                     {"transfer", rank.transfer},
+                     {"launchGap", rank.launch_gap},
+                     {"imbalance", rank.imbalance}});
+  }
+  return ranks;
+}
+
 Json directions_of(const Placement& placement) {
   Json directions = Json::array();
   for (const Direction& direction : placement.directions()) {
@@ -176,6 +187,7 @@ Json timeline_json(const Timeline& timeline, const std::string& name) {
           {"shades", Shades(timeline.placement).count()},
           {"labelNeedsStage", Shades(timeline.placement).needs_stage(Shades::kMost)},
           {"ranks", summaries_of(timeline)},
+          {"idle", idle_of(timeline)},
           {"firstBar", pack(first_bar)},
           {"bars", bars_of(timeline)},
           {"transfers", transfers_of(timeline, first_bar)},

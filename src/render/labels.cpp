@@ -25,6 +25,10 @@ Time scaled(Time time, std::int64_t factor) {
 }
 
 void scale(Timeline& timeline, std::int64_t factor) {
+  for (IdleSplit& rank : timeline.idle) {
+    for (Time* time : {&rank.busy, &rank.waiting, &rank.transfer, &rank.launch_gap, &rank.imbalance})
+      *time = scaled(*time, factor);
+  }
   for (RankTimeline& rank : timeline.ranks) {
     for (Bar& bar : rank.bars) {
       bar.begin = scaled(bar.begin, factor);

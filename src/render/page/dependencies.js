@@ -7,9 +7,10 @@ function waitsFor(timeline, bar) {
   const rank = timeline.rankOf(bar);
   if (bar > timeline.firstBar[rank]) found.push({bar: bar - 1, ready: timeline.end[bar - 1], how: 'rank'});
   for (const {kind, stage, microBatch} of timeline.passes(bar)) {
-    const needed = timeline.find(...neededPass(timeline, kind, stage, microBatch));
+    const pass = neededPass(timeline, kind, stage, microBatch);
+    const needed = timeline.find(...pass);
     if (needed < 0 || needed === bar) continue;
-    const transfer = timeline.transferBetween(needed, bar);
+    const transfer = timeline.transferBetween(needed, bar, pass[0] !== FORWARD);
     if (transfer >= 0) {
       const {begin, end} = timeline.transfers;
       found.push({bar: needed, ready: end[transfer], sent: begin[transfer], how: 'message'});
@@ -17,7 +18,12 @@ function waitsFor(timeline, bar) {
       found.push({bar: needed, ready: timeline.end[needed], how: timeline.rankOf(needed) === rank ? 'own' : 'message'});
     }
   }
-  return found;
+  return withoutRepeats(found);
+}
+
+/// Two passes of a pair may wait for the same, or be waited for by the same.
+function withoutRepeats(found) {
+  return found.filter((one, i) => found.findIndex(other => other.bar === one.bar && other.ready === one.ready) === i);
 }
 
 /// The pass whose result a pass needs, as arguments of Timeline.find(); a stage of -1 where it needs none.
@@ -43,7 +49,7 @@ function waitedBy(timeline, bar) {
     }
   }
   if (bar + 1 < timeline.firstBar[rank + 1]) found.push({bar: bar + 1, how: 'rank'});
-  return found;
+  return withoutRepeats(found);
 }
 
 /// The last thing that a bar waited for; undefined where it waited for nothing.

@@ -37,6 +37,25 @@ function describeWaiter(timeline, {bar, how}) {
   return `${timeline.nameOf(bar)}${where}, from ${timeline.formatTime(timeline.begin[bar])}`;
 }
 
+const IDLE_PARTS = [['waiting', 'waiting for a peer'], ['transfer', 'transfer'], ['launchGap', 'launch gap'], ['imbalance', 'imbalance']];
+
+/// A table for each timeline of a real run: the idle time of each rank, and what it was.
+function fillIdleTimes(place, timelines) {
+  for (const timeline of timelines.filter(one => one.idle.length > 0)) {
+    const table = element('table'), head = element('tr');
+    for (const name of ['rank', 'busy', 'idle', ...IDLE_PARTS.map(([, text]) => text)]) head.append(element('th', name));
+    table.append(element('caption', timeline.name), head);
+    timeline.idle.forEach((parts, rank) => {
+      const row = element('tr'), {busy, idle} = timeline.ranks[rank];
+      row.append(element('td', String(rank)));
+      for (const time of [busy, idle, ...IDLE_PARTS.map(([key]) => parts[key])]) row.append(element('td', timeline.formatTime(time)));
+      table.append(row);
+    });
+    place.append(table);
+  }
+  place.append(element('p', 'Imbalance is waiting beyond that of stages that all take the same.', 'quiet'));
+}
+
 /// Lines about a place of the chart, for the tooltip.
 function fillTooltip(tooltip, {panel, rank, bar, time}) {
   const {timeline} = panel;
@@ -47,6 +66,8 @@ function fillTooltip(tooltip, {panel, rank, bar, time}) {
     tooltip.append(element('b', `rank ${rank} idle at ${timeline.formatTime(time)}`),
                    element('div', `busy ${timeline.formatTime(busy)}, idle ${timeline.formatTime(idle)}, of it ${timeline.formatTime(spanIdle)} between its first action and its last`),
                    element('div', `at most ${peak} activations${bytes}`));
+    if (timeline.idle.length > 0)
+      tooltip.append(element('div', IDLE_PARTS.map(([key, text]) => `${text} ${timeline.formatTime(timeline.idle[rank][key])}`).join(', ')));
     return;
   }
   tooltip.append(element('b', timeline.nameOf(bar)));

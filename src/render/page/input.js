@@ -102,7 +102,7 @@ class Input {
       '0': press('fit'), 'Home': () => view.show(0, view.span), 'End': () => view.show(view.end - view.span, view.end),
       'PageUp': () => view.scrollBy(-200), 'PageDown': () => view.scrollBy(200),
       'ArrowLeft': choose, 'ArrowRight': choose, 'ArrowUp': choose, 'ArrowDown': choose, 'Enter': choose,
-      'c': press('critical'), 'm': press('memory'), '?': press('help'),
+      'c': press('critical'), 'm': press('memory'), '?': press('help'), 'i': press('idle'),
       '/': () => this.actions.search(), 'n': () => this.actions.next(event.shiftKey ? -1 : 1),
       '1': () => this.actions.show(0), '2': () => this.actions.show(1), '3': () => this.actions.show(2),
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];

@@ -82,6 +82,9 @@ function start() {
   byId('zoom-in').addEventListener('click', () => chart.view.zoom(0.7));
   byId('zoom-out').addEventListener('click', () => chart.view.zoom(1.4));
   byId('fit').addEventListener('click', () => chart.view.fit());
+  byId('idle').hidden = timelines.every(one => one.idle.length === 0);
+  byId('idle').addEventListener('click', () => byId('idle-times').showModal());
+  fillIdleTimes(byId('idle-times').firstElementChild, chart.panels.map(panel => panel.timeline));
   byId('help').addEventListener('click', () => byId('keys').showModal());
   query.addEventListener('input', find);
   byId('find').addEventListener('submit', event => {

@@ -118,9 +118,11 @@ class Timeline {
   }
 
   /// The transfer of a message from one bar to another; -1 where they are on one rank.
-  transferBetween(sender, receiver) {
+  transferBetween(sender, receiver, isGradient) {
+    const {transfers} = this;
     let transfer = this.firstArrival[receiver];
-    while (transfer >= 0 && this.transfers.sender[transfer] !== sender) transfer = this.nextArrival[transfer];
+    while (transfer >= 0 && (transfers.sender[transfer] !== sender || transfers.isGradient[transfer] !== Number(isGradient)))
+      transfer = this.nextArrival[transfer];
     return transfer;
   }
 

@@ -300,6 +300,26 @@ class PageTest(unittest.TestCase):
         self.browser.press("3")
         self.assertEqual(len(shown()), 2)
 
+    def test_a_run_beside_its_plan(self):
+        recording = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/render/dualpipe_4x8_run.json")
+        with open(recording) as file:
+            recorded = json.load(file)
+        counterflow("render", self.schedule("dualpipe", 4, 8), "--recording", recording, "-o", self.path("page.html"))
+        self.browser.open(self.path("page.html"))
+        self.assertEqual(self.chart("chart.shown.map(panel => panel.timeline.name)"), ["dualpipe, plan", "dualpipe, run"])
+        for rank in range(4):
+            begins = self.chart(f"Array.from(chart.shown[1].timeline.begin.slice(chart.shown[1].timeline.firstBar[{rank}], chart.shown[1].timeline.firstBar[{rank + 1}]))")
+            self.assertEqual(begins, recorded["ranks"][rank]["begin"])
+        at_one_second = self.chart("chart.shown.map(panel => panel.x(1e9, chart.view))")
+        self.assertEqual(at_one_second[0], at_one_second[1])
+        self.focus_chart()
+        self.browser.press("i")
+        text = self.browser.run("document.getElementById('idle-times').innerText")
+        for part in ("dualpipe, run", "waiting for a peer", "transfer", "launch gap", "imbalance"):
+            self.assertIn(part, text)
+        self.assertEqual(self.browser.run("document.querySelectorAll('#idle-times td:first-child').length"), 4)
+        self.browser.press("Escape")
+
     def test_opens_and_pans_64_ranks_and_512_micro_batches(self):
         self.show("dualpipe", 64, 512)
         self.assertLess(self.seconds, 2)
