@@ -43,6 +43,7 @@ class Browser:
         self.session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Performance.enable", timeDomain="threadTicks")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setTouchEmulationEnabled", enabled=True)
 
@@ -109,6 +110,11 @@ class Browser:
             if method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
                 found.append(params["request"]["url"])
         return found
+
+    def cpu_seconds(self):
+        """What the page's thread has worked so far."""
+        metrics = {one["name"]: one["value"] for one in self.call("Performance.getMetrics")["metrics"]}
+        return metrics["TaskDuration"]
 
     def frame(self):
         """Waits until what was asked for is drawn."""

@@ -324,28 +324,28 @@ class PageTest(unittest.TestCase):
         self.show("dualpipe", 64, 512)
         self.assertLess(self.seconds, 2)
         for zoom in (1, 0.05):
-            draws, frames = self.browser.run(f"""new Promise(done => {{
-                const {{chart}} = counterflow, draws = [], frames = [];
+            before = self.browser.cpu_seconds()
+            frames = self.browser.run(f"""new Promise(done => {{
+                const {{chart}} = counterflow, frames = [];
                 chart.view.fit();
                 chart.view.zoom({zoom}, 0);
                 let last = performance.now();
                 const step = now => {{
                   frames.push(now - last);
                   last = now;
+                  if (frames.length === 80) return done(frames);
                   chart.view.pan((frames.length % 40 < 20 ? 1 : -1) * chart.view.span / 50);
-                  const begin = performance.now();
-                  chart.draw();
-                  draws.push(performance.now() - begin);
-                  if (frames.length < 80) requestAnimationFrame(step);
-                  else done([draws, frames]);
+                  requestAnimationFrame(step);
                 }};
                 requestAnimationFrame(step);
               }})""")
-            draw, frame = sorted(draws)[40], sorted(frames)[40]
-            print(f"64 x 512 at zoom {zoom}: opened in {self.seconds:.2f} s, {draw:.1f} ms to draw, a frame every {frame:.1f} ms", flush=True)
-            # 60 frames a second leave 16.7 ms for one. The frames themselves are a software renderer's here.
-            self.assertLess(draw, 12)
-            self.assertLess(frame, 25)
+            work = (self.browser.cpu_seconds() - before) / len(frames) * 1000
+            frame = sorted(frames)[len(frames) // 2]
+            print(f"64 x 512 at zoom {zoom}: opened in {self.seconds:.2f} s, {work:.1f} ms of work and {frame:.1f} ms a frame", flush=True)
+            # 60 frames a second leave 16.7 ms. What passes between frames counts only where no one else wants the cores.
+            self.assertLess(work, 14)
+            if os.getloadavg()[0] < os.cpu_count():
+                self.assertLess(frame, 25)
 
 
 if __name__ == "__main__":
