@@ -59,6 +59,7 @@ void start(const Options& options) {
   options.model.check();
   const Text text = read_text(options.files.empty() ? default_files() : options.files, options.model.context);
   const counterflow::Schedule schedule = make_schedule(options);
+  at::set_num_threads(1);  // there are as many ranks as cores, or more
   const bool processes = options.transport == "mpi";
   std::optional<counterflow::CostModel> costs;
   const auto begin = [&] {
@@ -66,7 +67,6 @@ void start(const Options& options) {
     costs = find_costs(options, text, schedule);
   };
   if (!processes) begin();
-  at::set_num_threads(1);  // there are as many ranks as cores, or more
   const auto body = [&](counterflow::runtime::Transport& transport) {
     if (processes && transport.rank() == 0) begin();
     run(options, text, schedule, costs, transport);
