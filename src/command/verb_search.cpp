@@ -9,6 +9,7 @@
 #include "counterflow/search.h"
 #include "counterflow/simulate.h"
 #include "frontier_view.h"
+#include "interrupt.h"
 #include "table.h"
 #include "terminal.h"
 #include "units.h"
@@ -169,6 +170,8 @@ ExitStatus run(Options options) {
   request.costs = options.costs.read();
   if (!options.memory.empty()) request.costs.memory_bytes = parse_bytes(options.memory);
   for (const std::string& name : options.placements) request.placements.push_back(find_placement_kind(name));
+  const StopOnInterrupt interrupt;
+  request.stop = interrupt.token();
   if (options.pareto) return run_pareto(options);
   const SearchResult result = with_progress("searching", [&] { return search(request); });
   if (!options.output.empty()) write_file(options.output, format(result.schedule));
@@ -210,7 +213,8 @@ Verb search_verb(CLI::App& app) {
       ->type_name("N");
   verb->add_option("--memory", options->memory, "Memory of a rank, like 80GiB (that of the cost file)")
       ->type_name("BYTES");
-  verb->add_option("--seconds", request.seconds, "Time to search at most (10)")
+  verb->add_option("--seconds", request.seconds,
+                   "Time to search at most (10); Ctrl-C ends it earlier, with the best so far")
       ->check(CLI::NonNegativeNumber)
       ->type_name("S");
   verb->add_option("--seed", request.seed, "Another seed searches elsewhere (1)")

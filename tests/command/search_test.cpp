@@ -52,6 +52,13 @@ TEST(SearchCommandTest, EveryPointOfAFrontierIsAFileThatVerifies) {
   }
 }
 
+TEST(SearchCommandTest, StoppedEarlyGivesTheBestSoFar) {
+  const CommandResult result = run_shell("timeout --signal=INT 0.5 \"" COUNTERFLOW_COMMAND
+                                         "\" search --ranks 6 --micro-batches 30 --cost f=4,i=5,w=3,fb=11 "
+                                         "--seconds 500; exit 0");
+  EXPECT_NE(result.out.find("makespan"), std::string::npos) << result.err;
+}
+
 TEST(SearchCommandTest, SplitsLayersIntoStages) {
   const TemporaryFolder folder;
   folder.write("layers.json", R"({"layers": {"f": [9, 2, 2, 2, 2, 2], "i": [3, 2, 2, 2, 2, 2], "w": 2}})");

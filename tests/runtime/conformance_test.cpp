@@ -11,6 +11,7 @@
 
 #include "counterflow/generate.h"
 #include "counterflow/runtime/pieces.h"
+#include "counterflow/search.h"
 #include "faulty_transport.h"
 #include "models.h"
 #include "world.h"
@@ -111,6 +112,29 @@ TEST_P(ConformanceTest, TrainsWithRecomputationAsThePlainLoop) {
     options.recompute.push_back(schedule.num_stages() - 1);
     expect_conforms(schedule, *model, options, local_world());
   });
+}
+
+/// What the search finds on a placement under costs that no generator is made for.
+Schedule searched(PlacementKind placement, int ranks, int micro_batches, const char* cost) {
+  SearchRequest request;
+  request.ranks = ranks;
+  request.micro_batches = micro_batches;
+  request.costs = CostModel(parse_uniform_cost(cost), 1);
+  request.placements = {placement};
+  request.rounds = 2;
+  return search(request).schedule;
+}
+
+TEST(SearchConformanceTest, TrainsAnMlpAsThePlainLoop) {
+  for (const Schedule& schedule : {searched(PlacementKind::kOne, 3, 6, "f=5,i=6,w=3,fb=13"),
+                                   searched(PlacementKind::kLoop, 3, 6, "f=5,i=6,w=3"),
+                                   searched(PlacementKind::kV, 4, 8, "f=4,i=4,w=4,fb=11"),
+                                   searched(PlacementKind::kBidirectional, 4, 8, "f=5,i=7,w=4,fb=13")}) {
+    SCOPED_TRACE(schedule.name);
+    EXPECT_TRUE(schedule.name.starts_with("search-"));  // no generator's
+    const auto model = models::mlp(schedule.num_stages());
+    expect_conforms(schedule, *model, options_for(*model), local_world());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Generators, ConformanceTest,

@@ -5,7 +5,9 @@
 #include <optional>
 
 #include "counterflow/error.h"
+#include "counterflow/format.h"
 #include "counterflow/generate.h"
+#include "counterflow/program.h"
 #include "counterflow/simulate.h"
 #include "counterflow/verify.h"
 #include "instances.h"
@@ -119,6 +121,20 @@ TEST(SearchTest, FitsMemoryInBytes) {
     }
   }
   EXPECT_GE(found, instances / 2);
+}
+
+TEST(SearchTest, FindsSchedulesLikeAnyOther) {
+  searching::Random random(13);
+  for (int i = 0; i < 12; ++i) {
+    SearchRequest request = testing::random_request(random, 5);
+    request.rounds = 1;
+    const Schedule schedule = search(request).schedule;
+    EXPECT_TRUE(verify(schedule).ok());
+    EXPECT_TRUE(verify(lower(schedule), schedule).ok());
+    EXPECT_EQ(parse(format(schedule)), schedule);
+    if (schedule.placement.num_directions() > 1) continue;  // which PyTorch does not have
+    EXPECT_EQ(parse(format_torch(schedule)).actions, schedule.actions);
+  }
 }
 
 TEST(SearchTest, DependsOnSeedAndRoundsAlone) {
