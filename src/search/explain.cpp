@@ -131,6 +131,9 @@ bool has_one_pair_time(const CostModel& costs) {
 }
 
 std::string about_pairs(const std::vector<Family>& families, const SearchResult& result) {
+  constexpr std::int64_t kMostForwards = 1 << 18;  // simulated many times, in about a second
+  const Placement& placement = result.schedule.placement;
+  if (std::int64_t{placement.num_stages()} * placement.num_micro_batches() > kMostForwards) return {};
   const CostModel& costs = families[0].costs;
   if (!has_one_pair_time(costs)) return {};
   const StageCost& stage = costs.stages[0];

@@ -81,16 +81,18 @@ class Balancer {
     return split;
   }
 
-  /// Layers move as long as that evens out the ranks.
-  Split balanced() {
+  /// Layers move as long as that evens out the ranks; where there are many stages, not far.
+  Split balanced(const std::stop_token& stop) {
     constexpr int kMostPasses = 100;
+    constexpr int kMostPairs = 40'000;
     Split best = even();
     Balance least = of(best);
     const int stages = placement_.num_stages();
+    const int reach = std::max(1, kMostPairs / stages / 2);
     for (int pass = 0; pass < kMostPasses; ++pass) {
       bool better = false;
-      for (int from = 0; from < stages; ++from) {
-        for (int to = 0; to < stages; ++to) {
+      for (int from = 0; from < stages && !stop.stop_requested(); ++from) {
+        for (int to = std::max(0, from - reach); to < std::min(stages, from + reach + 1); ++to) {
           Split split = best;
           if (!move_layer(split, from, to)) continue;
           const Balance balance = of(split);
@@ -159,7 +161,7 @@ Split changed(const Split& split, Random& random) {
 
 void choose_split(Family& family, const std::stop_token& stop) {
   family.model = family.costs;
-  Split best = Balancer(family).balanced();
+  Split best = Balancer(family).balanced(stop);
   Trial trial(family);
   Time least = trial.makespan(best);
   const std::int64_t steps =
