@@ -11,6 +11,7 @@
 // The targets' LLVMFuzzerTestOneInput, renamed where they are compiled for this test.
 extern "C" int fuzz_parse(const std::uint8_t* data, std::size_t size);
 extern "C" int fuzz_cost_file(const std::uint8_t* data, std::size_t size);
+extern "C" int fuzz_run(const std::uint8_t* data, std::size_t size);
 
 namespace counterflow {
 namespace {
@@ -36,6 +37,10 @@ TEST(CorpusTest, SchedulesAreReadOrRefused) {
 
 TEST(CorpusTest, CostFilesAreReadOrRefused) {
   EXPECT_GT(replay("cost_file", fuzz_cost_file), 0);
+}
+
+TEST(CorpusTest, RecordingsAndTracesAreReadOrRefused) {
+  EXPECT_GT(replay("run", fuzz_run), 0);
 }
 
 }  // namespace

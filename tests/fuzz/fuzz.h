@@ -1,4 +1,4 @@
-// What both fuzz targets share.
+// What the fuzz targets share.
 #pragma once
 
 #include <cstdint>

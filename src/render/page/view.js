@@ -46,7 +46,7 @@ class View {
 
   /// Goes to a time, keeping the span unless the bar there would be too narrow to see.
   reveal(begin, end) {
-    const wanted = Math.max(end - begin, this.shortestUseful ?? 0) * 60;
+    const wanted = Math.max(end - begin, this.shortestUseful ?? 0) * 150;
     const span = Math.min(this.span, Math.max(wanted, this.leastSpan));
     if (span === this.span && begin >= this.from && end <= this.to) return;
     const middle = (begin + end) / 2;
