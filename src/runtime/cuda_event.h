@@ -1,4 +1,4 @@
-// CUDA calls that throw, and events.
+// CUDA calls that throw, events and streams.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -38,6 +38,25 @@ class CudaEvent {
 
  private:
   cudaEvent_t event_ = nullptr;
+};
+
+/// A stream of the current device for transfers: of the highest priority, and not held up by the default one.
+class LineStream {
+ public:
+  LineStream() {
+    int lowest = 0;
+    int highest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
+    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, highest), "cudaStreamCreate");
+  }
+  ~LineStream() { cudaStreamDestroy(stream_); }
+  LineStream(const LineStream&) = delete;
+  LineStream& operator=(const LineStream&) = delete;
+
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
 };
 
 }  // namespace counterflow::runtime

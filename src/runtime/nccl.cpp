@@ -1,38 +1,24 @@
 #include "counterflow/runtime/nccl.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/add.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/GradMode.h>
-#include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAStream.h>
 #include <nccl.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <condition_variable>
-#include <cstdlib>
 #include <deque>
-#include <map>
 #include <mutex>
-#include <optional>
 #include <thread>
-#include <tuple>
 #include <utility>
 
 #include "counterflow/runtime/error.h"
-#include "counterflow/runtime/log.h"
 #include "cuda_event.h"
-#include "heartbeat.h"
-#include "message_shape.h"
+#include "device_transport.h"
 
 namespace counterflow::runtime {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using runtime::check;
 
 void check(ncclResult_t status, const char* what) {
@@ -42,561 +28,184 @@ void check(ncclResult_t status, const char* what) {
   }
 }
 
-std::string seconds(std::chrono::milliseconds time) {
-  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
-}
-
-bool is_capturing() {
-  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
-}
-
-/// A communicator and the stream on which its operations run.
-struct Line {
-  ncclComm_t comm = nullptr;
-  cudaStream_t stream = nullptr;
-};
-
-class NcclTransport : public Transport {
+/// All communicators of a rank: they are aborted together.
+class Communicators {
  public:
-  NcclTransport(const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
-                const NcclOptions& options)
-      : store_(open_store()), rank_(rank), num_ranks_(num_ranks), options_(options) {
-    c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
-    const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
-    if (connections != nullptr && std::string_view(connections) == "1")
-      log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
-    heartbeat_.emplace(open_store(), rank, num_ranks, options.heartbeat_timeout,
-                       [this](const Heartbeat::Failure&) { abort_lines(); });
-    watcher_ = std::thread([this] { watch_overdue(); });
+  explicit Communicators(Meeting& meeting) : meeting_(meeting) {}
+
+  ~Communicators() {
+    for (ncclComm_t comm : comms_)
+      if (!aborted_) ncclCommDestroy(comm);
   }
+  Communicators(const Communicators&) = delete;
+  Communicators& operator=(const Communicators&) = delete;
 
-  ~NcclTransport() override {
-    {
-      const std::lock_guard lock(watched_mutex_);
-      ends_ = true;
-    }
-    ended_.notify_all();
-    watcher_.join();
-    heartbeat_.reset();
-    for (Line& line : lines_) {
-      if (line.comm != nullptr && !aborted_) ncclCommDestroy(line.comm);
-      if (line.stream != nullptr) cudaStreamDestroy(line.stream);
-    }
-  }
-
-  int rank() const override { return rank_; }
-  int num_ranks() const override { return num_ranks_; }
-  bool can_be_recorded() const override { return true; }
-
-  void connect(const Wiring& wiring) override {
-    wiring_ = wiring;
-    timeout_ = wiring.timeout;
-    for (const Wiring::Channel& channel : wiring.channels) {
-      if (channel.from != rank_ && channel.to != rank_) continue;
-      const bool sends = channel.from == rank_;
-      const std::string name = std::to_string(channel.from) + "-" + std::to_string(channel.to);
-      Line& line = open("channel/" + name, sends ? 0 : 1, 2);
-      (sends ? out_[channel.to].line : in_[channel.from].line) = &line;
-      touch(line, sends);
-    }
-    groups_.resize(wiring.groups.size());
-    for (std::size_t g = 0; g < wiring.groups.size(); ++g) {
-      const auto& ranks = wiring.groups[g];
-      const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
-      if (mine == ranks.end() || ranks.size() < 2) continue;
-      groups_[g] = &open("group/" + std::to_string(g), static_cast<int>(mine - ranks.begin()),
-                         static_cast<int>(ranks.size()));
-    }
-    for (const Line& line : lines_) drain(line.stream);
-  }
-
-  void begin_step(bool training) override { training_ = training; }
-
-  void send(int to, Message message) override {
-    const c10::AutoGradMode no_grad(false);
-    Outgoing& out = out_.at(to);
-    for (at::Tensor& tensor : message.tensors) {
-      if (!tensor.defined()) continue;
-      if (!tensor.is_cuda()) {
-        throw TransportError("NCCL sends tensors on a GPU, found " + describe(tensor) + " on the CPU from " +
-                             to_string(message.producer));
-      }
-      tensor = tensor.detach().contiguous();
-    }
-    announce(to, out, message);
-    out.pending.push_back(std::move(message.tensors));
-    if (is_cold())
-      hand_over();
-    else
-      start_sends(out, out.pending.size());
-  }
-
-  void post_receive(int from, int buffer, const Pass& producer) override {
-    Incoming& in = in_.at(from);
-    in.posted.push_back({buffer, producer});
-    start_known(in);
-  }
-
-  Message wait(int from, int buffer) override {
-    Incoming& in = in_.at(from);
-    const auto wanted = std::find_if(in.posted.begin(), in.posted.end(),
-                                     [buffer](const Receive& receive) { return receive.buffer == buffer; });
-    if (wanted == in.posted.end()) {
-      throw TransportError("buffer " + std::to_string(buffer) + " of rank " + std::to_string(from) +
-                           " is waited for and was not posted");
-    }
-    for (auto receive = in.posted.begin(); receive <= wanted; ++receive) {
-      if (receive->started) continue;
-      const Kind kind = kind_of(receive->producer);
-      if (!in.shapes.contains(kind))
-        in.shapes[kind] = parse_message_shape(fetch(shape_key(from, rank_, kind)));
-      if (is_cold())
-        receive_cold(from, in, *receive);
-      else
-        start(in, *receive);
-    }
-    wanted->done.block(compute());
-    Message message{wanted->producer, std::move(wanted->tensors),
-                    in.shapes[kind_of(wanted->producer)].differentiable};
-    if (!is_capturing()) watch(from, *wanted);
-    in.posted.erase(wanted);
-    start_known(in);
-    return message;
-  }
-
-  /// Orders the compute stream behind all sends: what is written to their tensors from now on comes after
-  /// them.
-  void flush() override {
-    check_alive();
-    if (is_cold())
-      wait_until("the receives of what was sent", [this] {
-        return std::all_of(out_.begin(), out_.end(),
-                           [](const auto& out) { return out.second.pending.empty(); });
-      });
-    warm_[training_ ? 1 : 0] = true;
-    for (auto& [to, out] : out_) {
-      if (!out.sent.empty()) out.sent.back().done.block(compute());
-      out.sent.clear();
-    }
-  }
-
-  void all_reduce(int group, Tensors& tensors) override {
-    const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
-    if (ranks.size() < 2) return;
-    const c10::AutoGradMode no_grad(false);
-    agree_on_defined(group, tensors);
-    const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
-    for (at::Tensor& tensor : tensors) {
-      if (!tensor.defined() || tensor.numel() == 0) continue;
-      // Every rank adds up the same parts in the same order, so that all get the same bits.
-      std::vector<at::Tensor> parts(ranks.size());
-      parts[own] = tensor.contiguous();
-      exchange(*groups_[group], own, parts);
-      at::Tensor total = at::add(parts[0], parts[1]);
-      for (std::size_t peer = 2; peer < parts.size(); ++peer) total.add_(parts[peer]);
-      tensor.copy_(total);
-    }
-  }
-
-  void broadcast(int group, int root, Tensors& tensors) override {
-    const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
-    if (ranks.size() < 2) return;
-    const c10::AutoGradMode no_grad(false);
-    const auto index = static_cast<int>(std::find(ranks.begin(), ranks.end(), root) - ranks.begin());
-    for (at::Tensor& tensor : tensors) {
-      if (!tensor.defined() || tensor.numel() == 0) continue;
-      at::Tensor whole = tensor.contiguous();
-      {
-        const auto lock = lock_lines();
-        check(ncclBroadcast(whole.const_data_ptr(), whole.mutable_data_ptr(), whole.nbytes(), ncclInt8, index,
-                            groups_[group]->comm, compute()),
-              "ncclBroadcast");
-      }
-      if (!whole.is_same(tensor)) tensor.copy_(whole);
-    }
-  }
-
-  std::vector<std::string> all_gather(std::string_view bytes) override {
-    const std::string prefix = "counterflow/gather/" + std::to_string(gathered_++) + "/";
-    store_->set(prefix + std::to_string(rank_), std::string(bytes) + ".");  // the store knows no empty values
-    std::vector<std::string> all;
-    for (int rank = 0; rank < num_ranks_; ++rank) {
-      all.push_back(fetch(prefix + std::to_string(rank)));
-      all.back().pop_back();
-    }
-    return all;
-  }
-
-  void abort(std::string_view reason) noexcept override {
-    if (heartbeat_) heartbeat_->abort(std::string(reason));
-    abort_lines();
-  }
-
- private:
-  /// The stage that makes a message, whether it is a gradient, whether the step trains.
-  using Kind = std::tuple<std::int32_t, bool, bool>;
-
-  struct Sent {
-    CudaEvent done;
-    Tensors tensors;
-  };
-  struct Outgoing {
-    Line* line = nullptr;
-    std::map<Kind, MessageShape> shapes;
-    std::deque<Tensors> pending;  ///< not yet started
-    std::int64_t handed = 0;      ///< messages of cold steps that were started
-    std::deque<Sent> sent;
-  };
-  struct Receive {
-    int buffer = 0;
-    Pass producer;
-    bool started = false;
-    CudaEvent done{};
-    Tensors tensors{};
-  };
-  struct Incoming {
-    Line* line = nullptr;
-    std::map<Kind, MessageShape> shapes;
-    std::int64_t asked = 0;  ///< messages of cold steps
-    std::deque<Receive> posted;
-  };
-
-  /// A receive that the compute stream waits for.
-  struct Watched {
-    CudaEvent done;
-    Pass producer;
-    int from = 0;
-  };
-
-  Kind kind_of(const Pass& producer) const {
-    return {producer.stage, producer.kind != PassKind::kForward, training_};
-  }
-
-  static std::string shape_key(int from, int to, const Kind& kind) {
-    const auto& [stage, gradient, training] = kind;
-    return "counterflow/shape/" + std::to_string(from) + "-" + std::to_string(to) + "/" +
-           (training ? "training/" : "evaluation/") + std::to_string(stage) + (gradient ? "B" : "F");
-  }
-
-  at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
-
-  cudaStream_t compute() const {
-    return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device)).stream();
-  }
-
-  /// Makes a communicator. All ranks make theirs in the order of the wiring, so that none waits in a circle.
-  Line& open(const std::string& name, int rank, int num_ranks) {
+  /// Collective among the communicator's ranks.
+  ncclComm_t open(const std::string& name, int rank, int num_ranks, int max_ctas) {
     ncclUniqueId id{};
     const std::string key = "counterflow/nccl/" + name;
     if (rank == 0) {
       check(ncclGetUniqueId(&id), "ncclGetUniqueId");
-      store_->set(key, std::string(id.internal, sizeof id.internal));
+      meeting_.set(key, std::string(id.internal, sizeof id.internal));
     } else {
-      const std::string bytes = fetch(key);
+      const std::string bytes = meeting_.fetch(key);
       if (bytes.size() != sizeof id.internal)
         throw TransportError("the first rank of " + name + " announced no NCCL id");
       std::copy(bytes.begin(), bytes.end(), id.internal);
     }
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    if (options_.max_ctas > 0) {
+    if (max_ctas > 0) {
       config.minCTAs = 1;
-      config.maxCTAs = options_.max_ctas;
+      config.maxCTAs = max_ctas;
     }
-    Line line;
-    int lowest = 0;
-    int highest = 0;
-    check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
-    check(cudaStreamCreateWithPriority(&line.stream, cudaStreamNonBlocking, highest), "cudaStreamCreate");
-    check(ncclCommInitRankConfig(&line.comm, num_ranks, id, rank, &config),
+    ncclComm_t comm = nullptr;
+    check(ncclCommInitRankConfig(&comm, num_ranks, id, rank, &config),
           ("ncclCommInitRankConfig of " + name).c_str());
-    const std::lock_guard lock(lines_mutex_);
-    return lines_.emplace_back(line);
-  }
-
-  /// NCCL connects two ranks at their first message, and makes the host wait for it: here, not in a step.
-  void touch(Line& line, bool sends) {
-    const at::Tensor byte = at::zeros({1}, at::TensorOptions(at::kByte).device(device()));
-    drain(compute());
-    {
-      const auto lock = lock_lines();
-      check(sends ? ncclSend(byte.const_data_ptr(), 1, ncclInt8, 1, line.comm, line.stream)
-                  : ncclRecv(byte.mutable_data_ptr(), 1, ncclInt8, 0, line.comm, line.stream),
-            "the first NCCL transfer of a channel");
-    }
-    drain(line.stream);
-  }
-
-  /// Waits until a stream is empty.
-  void drain(cudaStream_t stream) const {
-    const auto give_up = Clock::now() + timeout_.load();
-    while (true) {
-      const cudaError_t status = cudaStreamQuery(stream);
-      if (status == cudaSuccess) return;
-      if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
-      check_alive();
-      if (Clock::now() > give_up)
-        throw TimeoutError("a channel was not connected within " + seconds(timeout_));
-      std::this_thread::yield();
-    }
-  }
-
-  /// Waits for a key of the store, but not for a rank that has ended, and no longer than the time limit.
-  std::string fetch(const std::string& key) {
-    const auto give_up = Clock::now() + timeout_.load();
-    while (!store_->check({key})) {
-      check_alive();
-      if (Clock::now() > give_up)
-        throw TimeoutError("nothing came for " + key + " within " + seconds(timeout_));
-      hand_over();
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
-    const auto bytes = store_->get(key);
-    return {bytes.begin(), bytes.end()};
-  }
-
-  void check_alive() const {
-    if (const auto failure = heartbeat_->failure()) throw PeerFailed(failure->rank, failure->reason);
+    const std::lock_guard lock(mutex_);
+    return comms_.emplace_back(comm);
   }
 
   /// Held while this thread is inside NCCL, so that no communicator is aborted under its feet.
-  std::unique_lock<std::timed_mutex> lock_lines() {
-    std::unique_lock lock(lines_mutex_);
+  std::unique_lock<std::timed_mutex> lock() {
+    std::unique_lock lock(mutex_);
     if (aborted_) {
       lock.unlock();
-      check_alive();
+      meeting_.check_alive();
       throw TransportError("this rank has aborted");
     }
     return lock;
   }
 
-  void announce(int to, Outgoing& out, const Message& message) {
-    const Kind kind = kind_of(message.producer);
-    MessageShape shape(message);
-    const auto known = out.shapes.find(kind);
-    if (known == out.shapes.end()) {
-      store_->set(shape_key(rank_, to, kind), to_text(shape));
-      out.shapes.emplace(kind, std::move(shape));
-    } else if (!(known->second == shape)) {
-      throw TransportError("over NCCL a stage's messages are alike: " + to_string(message.producer) +
-                           " has " + describe(message.tensors) +
-                           ", its first message had other types or shapes");
-    }
+  void abort() noexcept {
+    // A thread that is stuck inside NCCL is freed by the abort, so it is not waited for much longer.
+    const std::unique_lock lock(mutex_, std::chrono::seconds(2));
+    aborted_ = true;
+    // All at once: the abort of one waits for the device, where another's transfer waits for a peer.
+    std::vector<std::thread> threads;
+    for (ncclComm_t comm : comms_) threads.emplace_back([comm] { ncclCommAbort(comm); });
+    for (std::thread& thread : threads) thread.join();
   }
 
-  /// The first step of a kind loads the device's code, which may wait until the device is idle, and so for
-  /// ever if a transfer waits there for a peer that does the same. In such a step a transfer starts only when
-  /// both hosts are there: the receiver asks for it in the store, and waits until it is done.
-  bool is_cold() const { return !warm_[training_ ? 1 : 0]; }
+ private:
+  Meeting& meeting_;
+  std::timed_mutex mutex_;
+  std::vector<ncclComm_t> comms_;
+  bool aborted_ = false;
+};
 
-  static std::string count_key(const char* what, int from, int to) {
-    return std::string("counterflow/") + what + "/" + std::to_string(from) + "-" + std::to_string(to);
+/// A communicator of two, so that its order is that of one direction.
+class NcclLine : public DeviceLine {
+ public:
+  NcclLine(Communicators& all, ncclComm_t comm, cudaStream_t stream, bool sends)
+      : all_(all), comm_(comm), stream_(stream), sends_(sends) {}
+
+  cudaStream_t stream() const override { return stream_; }
+
+  void send(const Tensors& tensors) override {
+    in_group([&] {
+      for (const at::Tensor& tensor : tensors)
+        if (tensor.defined() && tensor.numel() > 0) start(tensor);
+    });
   }
 
-  /// Starts the sends that their receivers have asked for.
-  void hand_over() {
-    for (auto& [to, out] : out_) {
-      if (out.pending.empty()) continue;
-      const std::int64_t asked = store_->add(count_key("asked", rank_, to), 0);
-      const auto ready =
-          std::min<std::int64_t>(asked - out.handed, static_cast<std::int64_t>(out.pending.size()));
-      if (ready <= 0) continue;
-      start_sends(out, static_cast<std::size_t>(ready));
-      out.handed += ready;
-      store_->add(count_key("handed", rank_, to), ready);
-    }
+  void receive(Tensors& tensors) override { send(tensors); }
+
+  /// NCCL connects two ranks at their first message, and makes the host wait for it: here, not in a step.
+  void touch(Meeting& meeting, at::Device device) {
+    const at::Tensor byte = at::zeros({1}, at::TensorOptions(at::kByte).device(device));
+    meeting.drain(c10::cuda::getCurrentCUDAStream(device.index()).stream());
+    in_group([&] { start(byte); });
+    meeting.drain(stream());
   }
 
-  /// The receiver's side of hand_over().
-  void receive_cold(int from, Incoming& in, Receive& receive) {
-    ++in.asked;
-    store_->add(count_key("asked", from, rank_), 1);
-    const std::string what = to_string(receive.producer) + " from rank " + std::to_string(from);
-    wait_until(what, [&] { return store_->add(count_key("handed", from, rank_), 0) >= in.asked; });
-    start(in, receive);
-    wait_until(what, [&] { return receive.done.is_done(); });
+ private:
+  template <class Body>
+  void in_group(Body body) {
+    const auto lock = all_.lock();
+    check(ncclGroupStart(), "ncclGroupStart");
+    body();
+    check(ncclGroupEnd(), "ncclGroupEnd");
   }
 
-  /// Waits, and hands over meanwhile what others ask for.
-  template <class Condition>
-  void wait_until(const std::string& what, Condition condition) {
-    const auto give_up = Clock::now() + timeout_.load();
-    while (!condition()) {
-      check_alive();
-      if (Clock::now() > give_up)
-        throw TimeoutError("nothing came for " + what + " within " + seconds(timeout_));
-      hand_over();
-      std::this_thread::yield();
-    }
+  void start(const at::Tensor& tensor) {
+    if (sends_)
+      check(ncclSend(tensor.const_data_ptr(), tensor.nbytes(), ncclInt8, 1, comm_, stream()), "ncclSend");
+    else
+      check(ncclRecv(tensor.data_ptr(), tensor.nbytes(), ncclInt8, 0, comm_, stream()), "ncclRecv");
   }
 
-  void start_sends(Outgoing& out, std::size_t count) {
-    for (; count > 0; --count) start_send(out);
-  }
+  Communicators& all_;
+  ncclComm_t comm_;
+  const cudaStream_t stream_;
+  const bool sends_;
+};
 
-  void start_send(Outgoing& out) {
-    // What was made in a capture is reused by its order on one stream alone: nothing goes before flush().
-    if (!is_capturing())
-      while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
-    Sent& sent = out.sent.emplace_back();
-    sent.done.record(compute());
-    sent.done.block(out.line->stream);
-    sent.tensors = std::move(out.pending.front());
-    out.pending.pop_front();
-    {
-      const auto lock = lock_lines();
-      check(ncclGroupStart(), "ncclGroupStart");
-      for (const at::Tensor& tensor : sent.tensors) {
-        if (!tensor.defined() || tensor.numel() == 0) continue;
-        check(
-            ncclSend(tensor.const_data_ptr(), tensor.nbytes(), ncclInt8, 1, out.line->comm, out.line->stream),
-            "ncclSend");
-      }
-      check(ncclGroupEnd(), "ncclGroupEnd");
-    }
-    sent.done.record(out.line->stream);
-  }
+class NcclGroup : public DeviceGroup {
+ public:
+  NcclGroup(Communicators& all, ncclComm_t comm) : all_(all), comm_(comm) {}
 
-  /// Starts the receives at the head of the queue whose shapes are known.
-  void start_known(Incoming& in) {
-    if (is_cold()) return;
-    for (Receive& receive : in.posted) {
-      if (receive.started) continue;
-      if (!in.shapes.contains(kind_of(receive.producer))) return;
-      start(in, receive);
-    }
-  }
-
-  void start(Incoming& in, Receive& receive) {
-    for (const TensorShape& one : in.shapes[kind_of(receive.producer)].tensors)
-      receive.tensors.push_back(make_tensor(one, device()));
-    // The memory is the compute stream's: what it held there before must be done with.
-    receive.done.record(compute());
-    receive.done.block(in.line->stream);
-    {
-      const auto lock = lock_lines();
-      check(ncclGroupStart(), "ncclGroupStart");
-      for (at::Tensor& tensor : receive.tensors) {
-        if (!tensor.defined() || tensor.numel() == 0) continue;
-        check(
-            ncclRecv(tensor.mutable_data_ptr(), tensor.nbytes(), ncclInt8, 0, in.line->comm, in.line->stream),
-            "ncclRecv");
-      }
-      check(ncclGroupEnd(), "ncclGroupEnd");
-    }
-    receive.done.record(in.line->stream);
-    receive.started = true;
-  }
-
-  /// Sends this rank's part to all other members and gets theirs, on the compute stream.
-  void exchange(const Line& line, std::size_t own, std::vector<at::Tensor>& parts) {
+  void exchange(std::size_t own, Tensors& parts) override {
     const at::Tensor& mine = parts[own];
-    const auto lock = lock_lines();
+    const cudaStream_t stream = compute();
+    const auto lock = all_.lock();
     check(ncclGroupStart(), "ncclGroupStart");
     for (std::size_t peer = 0; peer < parts.size(); ++peer) {
       if (peer == own) continue;
       parts[peer] = at::empty_like(mine);
       const auto index = static_cast<int>(peer);
-      check(ncclSend(mine.const_data_ptr(), mine.nbytes(), ncclInt8, index, line.comm, compute()),
-            "ncclSend");
-      check(ncclRecv(parts[peer].mutable_data_ptr(), mine.nbytes(), ncclInt8, index, line.comm, compute()),
+      check(ncclSend(mine.const_data_ptr(), mine.nbytes(), ncclInt8, index, comm_, stream), "ncclSend");
+      check(ncclRecv(parts[peer].mutable_data_ptr(), mine.nbytes(), ncclInt8, index, comm_, stream),
             "ncclRecv");
     }
     check(ncclGroupEnd(), "ncclGroupEnd");
   }
 
-  /// A tensor that is defined on one rank is defined on all: said in the first step, then assumed.
-  void agree_on_defined(int group, Tensors& tensors) {
-    const auto [known, is_new] = sums_.try_emplace({group, tensors.size()});
-    if (is_new) known->second = share_shapes(group, tensors);
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      const TensorShape& shape = known->second.tensors[i];
-      if (shape.defined == tensors[i].defined()) continue;
-      if (!shape.defined)
-        throw TransportError("over NCCL a gradient that was absent in the first step stays absent");
-      tensors[i] = make_tensor(shape, device()).zero_();
-    }
+  void broadcast(std::size_t, std::size_t root, at::Tensor& whole) override {
+    const auto lock = all_.lock();
+    check(ncclBroadcast(whole.const_data_ptr(), whole.mutable_data_ptr(), whole.nbytes(), ncclInt8,
+                        static_cast<int>(root), comm_, compute()),
+          "ncclBroadcast");
   }
 
-  MessageShape share_shapes(int group, const Tensors& tensors) {
-    const std::string prefix =
-        "counterflow/sum/" + std::to_string(group) + "/" + std::to_string(tensors.size()) + "/";
-    store_->set(prefix + std::to_string(rank_), to_text(MessageShape(tensors)));
-    MessageShape all{tensors};
-    for (const std::int32_t rank : wiring_.groups[group]) {
-      const MessageShape theirs = parse_message_shape(fetch(prefix + std::to_string(rank)));
-      for (std::size_t i = 0; i < all.tensors.size() && i < theirs.tensors.size(); ++i)
-        if (!all.tensors[i].defined) all.tensors[i] = theirs.tensors[i];
-    }
-    return all;
+ private:
+  static cudaStream_t compute() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+  Communicators& all_;
+  ncclComm_t comm_;
+};
+
+class NcclFabric : public DeviceFabric {
+ public:
+  NcclFabric(Meeting& meeting, int rank, const NcclOptions& options)
+      : meeting_(meeting), rank_(rank), options_(options), communicators_(meeting) {}
+
+  const char* name() const override { return "NCCL"; }
+
+  DeviceLine& open_line(int from, int to) override {
+    const std::string name = "channel/" + std::to_string(from) + "-" + std::to_string(to);
+    ncclComm_t comm = communicators_.open(name, from == rank_ ? 0 : 1, 2, options_.max_ctas);
+    NcclLine& line = lines_.emplace_back(communicators_, comm, streams_.emplace_back().get(), from == rank_);
+    line.touch(meeting_, {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)});
+    return line;
   }
 
-  void watch(int from, Receive& receive) {
-    const std::lock_guard lock(watched_mutex_);
-    if (watched_.empty()) progress_ = Clock::now();
-    watched_.push_back({std::move(receive.done), receive.producer, from});
-    if (watched_.size() > 64)  // a host that is far ahead: find_overdue() clears the rest
-      while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
+  DeviceGroup& open_group(int number, const std::vector<std::int32_t>& ranks) override {
+    const auto own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    ncclComm_t comm = communicators_.open("group/" + std::to_string(number), static_cast<int>(own),
+                                          static_cast<int>(ranks.size()), options_.max_ctas);
+    return groups_.emplace_back(communicators_, comm);
   }
 
-  void pop_watched() {
-    watched_.pop_front();
-    progress_ = Clock::now();
-  }
+  void abort() noexcept override { communicators_.abort(); }
 
-  /// Whether the receive that is next has been so for longer than the time limit: the host does not wait for
-  /// the device and would not notice.
-  std::optional<std::string> find_overdue() {
-    while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
-    if (watched_.empty() || Clock::now() - progress_ < timeout_.load()) return std::nullopt;
-    return "nothing came for " + to_string(watched_.front().producer) + " from rank " +
-           std::to_string(watched_.front().from) + " within " + seconds(timeout_);
-  }
-
-  /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
-  void watch_overdue() {
-    std::unique_lock lock(watched_mutex_);
-    while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
-      const auto fault = find_overdue();
-      if (!fault) continue;
-      heartbeat_->abort(*fault);
-      return;
-    }
-  }
-
-  /// Ends all transfers, so that no stream waits for one any more.
-  void abort_lines() noexcept {
-    // A thread that is stuck inside NCCL is freed by the abort, so it is not waited for much longer.
-    std::unique_lock lock(lines_mutex_, std::chrono::seconds(2));
-    if (aborted_.exchange(true)) return;
-    // All at once: the abort of one waits for the device, where another's transfer waits for a peer.
-    std::vector<std::thread> threads;
-    for (const Line& line : lines_) threads.emplace_back([comm = line.comm] { ncclCommAbort(comm); });
-    for (std::thread& thread : threads) thread.join();
-  }
-
-  c10::intrusive_ptr<c10d::Store> store_;
+ private:
+  Meeting& meeting_;
   const int rank_;
-  const int num_ranks_;
   const NcclOptions options_;
-  Wiring wiring_;
-  std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
-  bool training_ = true;
-  std::array<bool, 2> warm_{};  ///< whether there was an evaluation, a training step
-  std::deque<Line> lines_;      ///< in the order of the wiring
-  std::map<int, Outgoing> out_;
-  std::map<int, Incoming> in_;
-  std::vector<Line*> groups_;
-  std::map<std::pair<int, std::size_t>, MessageShape> sums_;  ///< by group and number of tensors
-  std::int64_t gathered_ = 0;
-  std::mutex watched_mutex_;
-  std::deque<Watched> watched_;
-  Clock::time_point progress_;
-  std::atomic<bool> aborted_ = false;
-  std::timed_mutex lines_mutex_;
-  std::optional<Heartbeat> heartbeat_;
-  bool ends_ = false;
-  std::condition_variable ended_;
-  std::thread watcher_;
+  std::deque<LineStream> streams_;  ///< outlive the communicators
+  Communicators communicators_;
+  std::deque<NcclLine> lines_;
+  std::deque<NcclGroup> groups_;
 };
 
 }  // namespace
@@ -604,7 +213,9 @@ class NcclTransport : public Transport {
 std::unique_ptr<Transport> make_nccl_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
     const NcclOptions& options) {
-  return std::make_unique<NcclTransport>(open_store, rank, num_ranks, options);
+  return make_device_transport(
+      open_store, rank, num_ranks, {options.device, options.heartbeat_timeout},
+      [&](Meeting& meeting) { return std::make_unique<NcclFabric>(meeting, rank, options); });
 }
 
 }  // namespace counterflow::runtime

@@ -1,9 +1,11 @@
 // Pipelines on GPUs against the plain loop, over every generator that fits the ranks.
 //
-//   gpu_conformance nccl             this process is one rank; the launcher's variables say which (launch.h)
-//   gpu_conformance threads RANKS    ranks are threads, a GPU each, over NCCL
-//   gpu_conformance local RANKS      ranks are threads that share the GPUs there are
-//   gpu_conformance killed|throws|stuck   as nccl: rank 1 ends badly, the others must notice
+//   gpu_conformance processes LINK         this process is one rank; the launcher's variables say which
+//   (launch.h) gpu_conformance threads LINK RANKS     ranks are threads, a GPU each gpu_conformance local -
+//   RANKS          ranks are threads that share the GPUs there are gpu_conformance killed|throws|stuck LINK
+//   as processes: rank 1 ends badly, the others must notice
+//
+// LINK is nccl, copy or automatic (gpu.h).
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -21,11 +23,12 @@
 
 #include "../runtime/plain_loop.h"
 #include "counterflow/generate.h"
+#include "counterflow/runtime/cuda_recorder.h"
 #include "counterflow/runtime/error.h"
+#include "counterflow/runtime/gpu.h"
 #include "counterflow/runtime/launch.h"
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
-#include "counterflow/runtime/nccl.h"
 #include "counterflow/runtime/pipeline.h"
 #include "on_device.h"
 
@@ -36,6 +39,7 @@ using Clock = std::chrono::steady_clock;
 using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
 
 std::mutex g_mutex;
+GpuLink g_link = GpuLink::kAutomatic;
 int g_checked = 0;
 int g_failed = 0;
 
@@ -107,30 +111,51 @@ double compare(const models::Model& model, const Pipeline& pipeline, const StepR
   return error;
 }
 
-/// Two steps, the first from parameters that only its copies know, and an evaluation in between.
-void check(Transport& transport, at::Device device, const Schedule& schedule, const Case& one) {
+/// Copies of the gradients that a step left.
+Tensors gradients_of(const Pipeline& pipeline) {
+  Tensors all;
+  for (const at::Tensor& parameter : pipeline.parameters()) all.push_back(parameter.grad().clone());
+  return all;
+}
+
+void report(bool good, int rank, const std::string& text) {
+  const std::lock_guard lock(g_mutex);
+  ++g_checked;
+  if (!good) ++g_failed;
+  if (!good || rank == 0) std::printf("%s %s\n", good ? "ok    " : "FAILED", text.c_str());
+  std::fflush(stdout);
+}
+
+/// Steps and an evaluation in between, against the plain loop. Returns the last step's gradients. With
+/// `expected`, which a pipeline left that does not record, they must be those bit for bit.
+Tensors check(Transport& transport, at::Device device, const Schedule& schedule, const Case& one,
+              const Tensors* expected = nullptr) {
   const auto on_cpu = make_model(one, schedule.num_stages());
   const models::OnDevice model(*on_cpu, device, one.type);
   PipelineOptions options = options_for(model);
   if (const auto names = on_cpu->tied(); !names.empty()) options.ties.clear();
+  if (expected) options.recorder = make_cuda_recorder(device.index());
   Pipeline pipeline(
       schedule, transport, [&](int stage) { return make_stage(model.stage(stage)); }, std::move(options));
   double error = 0;
-  for (int step = 0; step < 3; ++step) {
+  for (int step = 0; step < 4; ++step) {
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
     const StepResult result = pipeline.step(batch_of(model, pipeline, 0));
     const double found = compare(model, pipeline, result);
     error = found <= error ? error : found;
     if (step == 0) pipeline.evaluate(batch_of(model, pipeline, 0));
   }
-  const std::lock_guard lock(g_mutex);
-  ++g_checked;
-  const bool good = error <= one.tolerance;
-  if (!good) ++g_failed;
-  if (!good || transport.rank() == 0)
-    std::printf("%s %-24s %-17s rank %d: largest relative error %.2e\n", good ? "ok    " : "FAILED",
-                schedule.name.c_str(), one.name, transport.rank(), error);
-  std::fflush(stdout);
+  Tensors gradients = gradients_of(pipeline);
+  bool same = true;
+  for (std::size_t i = 0; expected && i < gradients.size(); ++i) same &= gradients[i].equal((*expected)[i]);
+  char text[160];
+  std::snprintf(text, sizeof text, "%-24s %-17s rank %d: largest relative error %.2e%s",
+                schedule.name.c_str(), one.name, transport.rank(), error,
+                !expected ? ""
+                : same    ? ", recorded: the same bits"
+                          : ", recorded: OTHER BITS");
+  report(error <= one.tolerance && same, transport.rank(), text);
+  return gradients;
 }
 
 /// Calls `each` for every generator that makes a schedule of this many ranks.
@@ -146,16 +171,20 @@ void for_generators(int ranks, Each each) {
   }
 }
 
-/// Each pipeline gets a transport, and each transport keys of its own.
-void check_all_over_nccl(const OpenStore& open_store, int rank, int num_ranks, int device) {
+/// Each pipeline gets a transport, and each transport keys of its own. As it is, then recorded.
+void check_all(const OpenStore& open_store, int rank, int num_ranks, int device) {
   int number = 0;
   for_generators(num_ranks, [&](const Schedule& schedule) {
     for (const Case& one : kCases) {
-      const std::string prefix = "pipeline" + std::to_string(number++);
-      const auto transport =
-          make_nccl_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
-                              rank, num_ranks, {.device = device});
-      check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, one);
+      Tensors gradients;
+      for (const bool recorded : {false, true}) {
+        const std::string prefix = "pipeline" + std::to_string(number++);
+        const auto transport =
+            make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
+                               rank, num_ranks, {.link = g_link, .device = device});
+        gradients = check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule,
+                          one, recorded ? &gradients : nullptr);
+      }
     }
   });
 }
@@ -175,8 +204,8 @@ void check_leaks(const Launch& launch, const OpenStore& open_store, int device) 
   for (int round = 0; round < 6; ++round) {
     const std::string prefix = "leaks" + std::to_string(round);
     const auto transport =
-        make_nccl_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
-                            launch.rank, launch.num_ranks, {.device = device});
+        make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
+                           launch.rank, launch.num_ranks, {.link = g_link, .device = device});
     check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, kCases[1]);
     c10::cuda::CUDACachingAllocator::emptyCache();
     free.push_back(free_bytes() >> 20);
@@ -199,9 +228,9 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   const auto on_cpu = make_model(kCases[1], schedule.num_stages());
   const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)),
                                at::kFloat);
-  NcclOptions nccl{.device = device};
-  nccl.heartbeat_timeout = std::chrono::seconds(3);
-  const auto transport = make_nccl_transport(open_store, launch.rank, launch.num_ranks, nccl);
+  const auto transport =
+      make_gpu_transport(open_store, launch.rank, launch.num_ranks,
+                         {.link = g_link, .device = device, .heartbeat_timeout = std::chrono::seconds(3)});
   PipelineOptions options = options_for(model);
   options.timeout = std::chrono::seconds(how == "stuck" ? 4 : 60);
   int forwards = 0;
@@ -240,16 +269,16 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   }
 }
 
-void run_nccl(const std::string& mode) {
+void run_processes(const std::string& mode) {
   const Launch launch = read_launch();
   const OpenStore open = [&] { return open_store(launch, std::chrono::seconds(60)); };
   const auto hold = open();  // the store stays while this process does
   const int device = launch.local_rank;
   const auto start = Clock::now();
-  if (mode != "nccl") return end_badly(mode, launch, open, device);
-  check_all_over_nccl(open, launch.rank, launch.num_ranks, device);
+  if (mode != "processes") return end_badly(mode, launch, open, device);
+  check_all(open, launch.rank, launch.num_ranks, device);
   check_leaks(launch, open, device);
-  if (launch.rank == 0) std::printf("%d ranks over NCCL: %.1f s\n", launch.num_ranks, seconds_since(start));
+  if (launch.rank == 0) std::printf("%d ranks: %.1f s\n", launch.num_ranks, seconds_since(start));
 }
 
 void run_threads(int ranks) {
@@ -258,7 +287,7 @@ void run_threads(int ranks) {
   for (int rank = 0; rank < ranks; ++rank)
     threads.emplace_back([&, rank] {
       try {
-        check_all_over_nccl([&] { return store; }, rank, ranks, rank);
+        check_all([&] { return store; }, rank, ranks, rank);
       } catch (const std::exception& error) {
         const std::lock_guard lock(g_mutex);
         ++g_failed;
@@ -285,19 +314,22 @@ void run_shared(int ranks) {
 
 int main(int argc, char** argv) {
   using namespace counterflow::runtime;
-  const std::string mode = argc > 1 ? argv[1] : "nccl";
-  const int ranks = argc > 2 ? std::atoi(argv[2]) : 2;
+  const std::string mode = argc > 1 ? argv[1] : "processes";
+  const std::string link = argc > 2 ? argv[2] : "automatic";
+  const int ranks = argc > 3 ? std::atoi(argv[3]) : 2;
+  if (link == "nccl") g_link = GpuLink::kNccl;
+  if (link == "copy") g_link = GpuLink::kCopyEngines;
   try {
     if (mode == "threads")
       run_threads(ranks);
     else if (mode == "local")
       run_shared(ranks);
     else
-      run_nccl(mode);
+      run_processes(mode);
   } catch (const std::exception& error) {
     std::printf("FAILED %s: %s\n", mode.c_str(), error.what());
     ++g_failed;
   }
-  std::printf("%s: %d checked, %d failed\n", mode.c_str(), g_checked, g_failed);
+  std::printf("%s, %s: %d checked, %d failed\n", mode.c_str(), link.c_str(), g_checked, g_failed);
   return g_failed == 0 && g_checked > 0 ? 0 : 1;
 }

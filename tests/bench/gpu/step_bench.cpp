@@ -1,10 +1,12 @@
 // How long a training step of transformer layers takes on GPUs, by schedule, as it is and recorded.
 //
-//   gpu_step CASE STEPS CTAS SCHEDULE[+recorded]...    each process one rank (launch.h)
+//   gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded]...    each process one rank (launch.h)
 //
 // CASE is tiny, large or small; the schedule "none" is one GPU without a pipeline, whose time is halved by
-// the number of ranks. Prints a line a schedule: the median and the spread of the steps in ms, the memory at
-// peak, and the largest relative error of a gradient against "none" where that came first.
+// the number of ranks. Transfers go by the copy engines, or over NCCL. Prints a line a schedule: the median
+// and the spread of the steps in ms, the memory at peak, and the largest relative error of a gradient against
+// "none" where that came first. With a folder in the environment's TRACE, one more step of each goes there as
+// a trace of PyTorch's profiler.
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
@@ -14,6 +16,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <cuda_runtime_api.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -23,15 +26,16 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "counterflow/generate.h"
 #include "counterflow/runtime/cuda_recorder.h"
+#include "counterflow/runtime/gpu.h"
 #include "counterflow/runtime/launch.h"
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
-#include "counterflow/runtime/nccl.h"
 #include "counterflow/runtime/pipeline.h"
 
 namespace counterflow::runtime {
@@ -141,7 +145,22 @@ struct Bench {
     std::fflush(stdout);
   }
 
-  std::vector<double> run(const Schedule& schedule, Transport& transport, bool recorded, double* error) {
+  /// One step of a pipeline that has run before, as a trace in `path`.
+  static void trace(Pipeline& pipeline, const Batch& all, const std::string& path) {
+    namespace profiler = torch::autograd::profiler;
+    const std::set<profiler::ActivityType> activities{profiler::ActivityType::CPU,
+                                                      profiler::ActivityType::CUDA};
+    const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
+    for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
+    profiler::prepareProfiler(config, activities);
+    profiler::enableProfiler(config, activities);
+    pipeline.step(all);
+    cudaDeviceSynchronize();
+    profiler::disableProfiler()->save(path);
+  }
+
+  std::vector<double> run(const std::string& name, const Schedule& schedule, Transport& transport,
+                          bool recorded, double* error) {
     PipelineOptions pipeline_options;
     pipeline_options.loss = [](const at::Tensor& output, const at::Tensor& target) {
       return at::mse_loss(output, target);
@@ -159,6 +178,9 @@ struct Bench {
         pipeline_options);
     const Batch all = batch();
     std::vector<double> times = measure(pipeline, all);
+    if (const char* folder = std::getenv("TRACE"))
+      trace(pipeline, all,
+            std::string(folder) + "/" + case_name + "." + name + "." + std::to_string(launch.rank) + ".json");
     for (const int stage : pipeline.stages()) {
       for (const NamedTensor& parameter : pipeline.stage(stage).parameters()) {
         const at::Tensor& found = parameter.tensor.grad();
@@ -177,25 +199,29 @@ struct Bench {
   }
 
   void run(std::string name) {
-    const bool recorded = name.size() > 9 && name.substr(name.size() - 9) == "+recorded";
+    const bool recorded = name.find("+recorded") != std::string::npos;
+    const bool nccl = name.find("+nccl") != std::string::npos;
     const std::string full = name;
-    if (recorded) name.resize(name.size() - 9);
+    name = name.substr(0, name.find('+'));
     double error = 0;
     if (name == "none") {
       // A pipeline of one rank: recorded by hand, over a transport that carries nothing.
       const auto prefix = "alone" + std::to_string(runs++) + "/" + std::to_string(launch.rank);
       const auto transport =
-          make_nccl_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, 0,
-                              1, {.device = options.device().index()});
-      const auto times = run(generate("1f1b", {1, c.micro_batches}), *transport, recorded, &error);
+          make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, 0,
+                             1, {.link = GpuLink::kNccl, .device = options.device().index()});
+      const auto times = run(full, generate("1f1b", {1, c.micro_batches}), *transport, recorded, &error);
       return report(full, times, launch.num_ranks, 0);
     }
     const auto prefix = "run" + std::to_string(runs++);
-    const auto transport = make_nccl_transport(
-        [&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, launch.rank,
-        launch.num_ranks, {.device = options.device().index(), .max_ctas = ctas});
+    const auto transport =
+        make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
+                           launch.rank, launch.num_ranks,
+                           {.link = nccl ? GpuLink::kNccl : GpuLink::kAutomatic,
+                            .device = options.device().index(),
+                            .max_ctas = ctas});
     const Schedule schedule = generate(name, {launch.num_ranks, c.micro_batches});
-    const auto times = run(schedule, *transport, recorded, &error);
+    const auto times = run(full, schedule, *transport, recorded, &error);
     report(full, times, 1, error);
   }
 };

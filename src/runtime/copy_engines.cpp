@@ -1,0 +1,329 @@
+#include "counterflow/runtime/copy_engines.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda.h>
+#include <cudaTypedefs.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "counterflow/runtime/error.h"
+#include "cuda_event.h"
+#include "device_transport.h"
+#include "mapped_memory.h"
+
+namespace counterflow::runtime {
+namespace {
+
+/// A flag in a GPU's memory. Zero or one.
+using Flag = std::uint32_t;
+
+/// Far enough apart that a flag has a sector to itself.
+constexpr std::size_t kFlagBytes = 128;
+
+/// The driver's operations on flags, found at run time: nothing needs to be linked with the driver.
+class StreamFlags {
+ public:
+  StreamFlags() {
+    find("cuStreamWaitValue32", wait_);
+    find("cuStreamWriteValue32", write_);
+  }
+
+  /// The stream waits until a flag of this device is set, and clears it.
+  void take(cudaStream_t stream, std::byte* flag) const {
+    check(wait_(stream, address(flag), 1, CU_STREAM_WAIT_VALUE_EQ), "cuStreamWaitValue32");
+    check(write_(stream, address(flag), 0, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
+  }
+
+  /// The stream sets a flag of this device.
+  void set(cudaStream_t stream, std::byte* flag) const {
+    check(write_(stream, address(flag), 1, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
+  }
+
+ private:
+  static CUdeviceptr address(std::byte* flag) { return reinterpret_cast<CUdeviceptr>(flag); }
+
+  static void check(CUresult status, const char* what) {
+    if (status != CUDA_SUCCESS) throw TransportError(std::string(what) + ": error " + std::to_string(status));
+  }
+
+  template <class Function>
+  static void find(const char* name, Function& function) {
+    constexpr unsigned kVersion = 12000;
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    runtime::check(cudaGetDriverEntryPointByVersion(name, &found, kVersion, cudaEnableDefault, &result),
+                   name);
+    if (result != cudaDriverEntryPointSuccess || found == nullptr)
+      throw TransportError(std::string("the CUDA driver has no ") + name);
+    function = reinterpret_cast<Function>(found);
+  }
+
+  PFN_cuStreamWaitValue32_v11070 wait_ = nullptr;
+  PFN_cuStreamWriteValue32_v11070 write_ = nullptr;
+};
+
+/// Both ends of a line. The receiver's memory holds slots and, for each, whether it is full; the sender's
+/// whether it is free, and a one to copy from.
+class CopyLine : public DeviceLine {
+ public:
+  CopyLine(const StreamFlags& flags, const CopyEngineOptions& options, bool sends)
+      : flags_(flags),
+        slots_(options.slots),
+        slot_bytes_(options.slot_bytes),
+        sends_(sends),
+        memory_((sends ? 0 : slots_ * slot_bytes_) + (slots_ + 1) * kFlagBytes),
+        own_flags_(memory_.data() + (sends ? 0 : slots_ * slot_bytes_)) {
+    set(one());
+    if (sends)
+      for (std::size_t slot = 0; slot < slots_; ++slot) set(own_flags_ + slot * kFlagBytes);
+  }
+
+  std::string handle() const { return memory_.handle(); }
+
+  void meet(const std::string& handle_of_other) {
+    other_.emplace(handle_of_other);
+    other_flags_ = other_->data() + (sends_ ? slots_ * slot_bytes_ : 0);
+  }
+
+  cudaStream_t stream() const override { return stream_.get(); }
+
+  void send(const Tensors& tensors) override {
+    for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
+      flags_.take(stream(), own_flags_ + slot * kFlagBytes);
+      copy(other_->data() + slot * slot_bytes_, part, bytes);
+      raise(slot);
+    });
+  }
+
+  void receive(Tensors& tensors) override {
+    for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
+      flags_.take(stream(), own_flags_ + slot * kFlagBytes);
+      copy(part, memory_.data() + slot * slot_bytes_, bytes);
+      raise(slot);
+    });
+  }
+
+  /// Lets whatever waits here go on.
+  void let_go(cudaStream_t stream) const {
+    for (std::size_t slot = 0; slot < slots_; ++slot) flags_.set(stream, own_flags_ + slot * kFlagBytes);
+  }
+
+ private:
+  template <class Each>
+  void for_each_slot(const Tensors& tensors, Each each) {
+    for (const at::Tensor& tensor : tensors) {
+      if (!tensor.defined()) continue;
+      auto* const data = static_cast<std::byte*>(tensor.data_ptr());
+      for (std::size_t done = 0; done < tensor.nbytes(); done += slot_bytes_) {
+        each(data + done, std::min(slot_bytes_, tensor.nbytes() - done), next_);
+        next_ = (next_ + 1) % slots_;
+      }
+    }
+  }
+
+  std::byte* one() const { return own_flags_ + slots_ * kFlagBytes; }
+
+  static void set(std::byte* flag) {
+    constexpr Flag kSet = 1;
+    check(cudaMemcpy(flag, &kSet, sizeof kSet, cudaMemcpyHostToDevice), "cudaMemcpy");
+  }
+
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes) const {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream()), "cudaMemcpyAsync");
+  }
+
+  /// A stream's write to a peer's memory does not arrive, a copy does.
+  void raise(std::size_t slot) const { copy(other_flags_ + slot * kFlagBytes, one(), sizeof(Flag)); }
+
+  const StreamFlags& flags_;
+  const std::size_t slots_;
+  const std::size_t slot_bytes_;
+  const bool sends_;
+  const SharedMemory memory_;
+  std::byte* const own_flags_;
+  std::optional<MappedMemory> other_;
+  std::byte* other_flags_ = nullptr;
+  const LineStream stream_;
+  std::size_t next_ = 0;
+};
+
+/// Lines from each member to each other.
+class CopyGroup : public DeviceGroup {
+ public:
+  struct Peer {
+    CopyLine* out = nullptr;  ///< null for this rank itself
+    CopyLine* in = nullptr;
+  };
+
+  explicit CopyGroup(std::vector<Peer> peers) : peers_(std::move(peers)) {}
+
+  void exchange(std::size_t own, Tensors& parts) override {
+    for (std::size_t peer = 0; peer < peers_.size(); ++peer)
+      if (peer != own) parts[peer] = at::empty_like(parts[own]);
+    std::vector<Work> works;
+    for (std::size_t peer = 0; peer < peers_.size(); ++peer) {
+      if (peer == own) continue;
+      works.push_back({peers_[peer].out, true, {parts[own]}});
+      works.push_back({peers_[peer].in, false, {parts[peer]}});
+    }
+    run(works);
+  }
+
+  void broadcast(std::size_t own, std::size_t root, at::Tensor& whole) override {
+    std::vector<Work> works;
+    for (std::size_t peer = 0; peer < peers_.size(); ++peer) {
+      if (own == root && peer != own) works.push_back({peers_[peer].out, true, {whole}});
+      if (own != root && peer == root) works.push_back({peers_[peer].in, false, {whole}});
+    }
+    run(works);
+  }
+
+ private:
+  struct Work {
+    CopyLine* line;
+    bool sends;
+    Tensors tensors;
+  };
+
+  /// All lines side by side, between two points of the compute stream.
+  static void run(std::vector<Work>& works) {
+    const cudaStream_t compute = c10::cuda::getCurrentCUDAStream().stream();
+    CudaEvent begin;
+    begin.record(compute);
+    for (Work& work : works) {
+      const cudaStream_t stream = work.line->stream();
+      begin.block(stream);
+      if (work.sends)
+        work.line->send(work.tensors);
+      else
+        work.line->receive(work.tensors);
+      CudaEvent end;
+      end.record(stream);
+      end.block(compute);
+    }
+  }
+
+  std::vector<Peer> peers_;
+};
+
+class CopyFabric : public DeviceFabric {
+ public:
+  CopyFabric(Meeting& meeting, int rank, const CopyEngineOptions& options)
+      : meeting_(meeting), rank_(rank), options_(options) {
+    if (options.slots < 1 || options.slot_bytes < 1)
+      throw TransportError("the copy engines need at least one slot of at least one byte");
+  }
+
+  ~CopyFabric() override {
+    ends_ = true;
+    if (releaser_.joinable()) releaser_.join();
+  }
+
+  const char* name() const override { return "the copy engines"; }
+
+  DeviceLine& open_line(int from, int to) override { return open("channel", from, to); }
+
+  /// Lines are opened in the same order by all, so that none waits in a circle.
+  DeviceGroup& open_group(int number, const std::vector<std::int32_t>& ranks) override {
+    const std::string name = "group" + std::to_string(number);
+    std::vector<CopyGroup::Peer> peers(ranks.size());
+    for (std::size_t from = 0; from < ranks.size(); ++from) {
+      for (std::size_t to = 0; to < ranks.size(); ++to) {
+        if (from == to) continue;
+        if (ranks[from] == rank_) peers[to].out = &open(name, ranks[from], ranks[to]);
+        if (ranks[to] == rank_) peers[from].in = &open(name, ranks[from], ranks[to]);
+      }
+    }
+    return groups_.emplace_back(std::move(peers));
+  }
+
+  /// A thread sets the flags that this rank's streams wait for, again and again, until they have nothing more
+  /// to wait for: what was asked for before stays asked for.
+  void abort() noexcept override {
+    releaser_ = std::thread([this] {
+      if (cudaSetDevice(options_.device) != cudaSuccess) return;
+      try {
+        release_all();
+      } catch (const std::exception&) {
+        // The device itself has failed, which ends what waits there.
+      }
+    });
+  }
+
+  /// When all ranks that this one knows have come here, none of them copies any more.
+  void close() noexcept override {
+    try {
+      for (const auto& line : lines_) meeting_.drain(line->stream());
+      meeting_.set(closed_key(rank_), "1");
+      for (const int peer : peers_) meeting_.fetch(closed_key(peer), std::chrono::seconds(5));
+    } catch (const std::exception&) {
+      // A rank that has failed reaches into nothing.
+    }
+  }
+
+ private:
+  static std::string closed_key(int rank) { return "counterflow/copy/closed/" + std::to_string(rank); }
+
+  CopyLine& open(const std::string& name, int from, int to) {
+    const bool sends = from == rank_;
+    const int peer = sends ? to : from;
+    const std::string key =
+        "counterflow/copy/" + name + "/" + std::to_string(from) + "-" + std::to_string(to) + "/";
+    auto line = std::make_unique<CopyLine>(flags_, options_, sends);
+    meeting_.set(key + std::to_string(rank_), line->handle());
+    line->meet(meeting_.fetch(key + std::to_string(peer)));
+    if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);
+    const std::lock_guard lock(mutex_);
+    return *lines_.emplace_back(std::move(line));
+  }
+
+  /// For a second at least: a recorded step waits where no line's stream shows it.
+  void release_all() {
+    constexpr auto kPause = std::chrono::milliseconds(1);
+    const auto least = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    const LineStream stream;
+    for (bool waits = true; waits || !ends_ || std::chrono::steady_clock::now() < least;) {
+      waits = false;
+      {
+        const std::lock_guard lock(mutex_);
+        for (const auto& line : lines_) {
+          line->let_go(stream.get());
+          waits |= cudaStreamQuery(line->stream()) == cudaErrorNotReady;
+        }
+      }
+      std::this_thread::sleep_for(kPause);
+    }
+  }
+
+  Meeting& meeting_;
+  const int rank_;
+  const CopyEngineOptions options_;
+  const StreamFlags flags_;
+  std::mutex mutex_;  ///< of adding a line, and of letting them go
+  std::vector<std::unique_ptr<CopyLine>> lines_;
+  std::deque<CopyGroup> groups_;
+  std::vector<int> peers_;
+  std::atomic<bool> ends_ = false;
+  std::thread releaser_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_copy_engine_transport(
+    const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
+    const CopyEngineOptions& options) {
+  return make_device_transport(
+      open_store, rank, num_ranks, {options.device, options.heartbeat_timeout},
+      [&](Meeting& meeting) { return std::make_unique<CopyFabric>(meeting, rank, options); });
+}
+
+}  // namespace counterflow::runtime

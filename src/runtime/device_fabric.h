@@ -1,0 +1,81 @@
+// Moves tensors between GPUs: what the transports over NCCL and over the copy engines do each in its way.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "counterflow/runtime/tensors.h"
+
+namespace counterflow::runtime {
+
+/// One direction between two ranks. What it is asked for is done in order, on its stream; nothing waits for
+/// the device. Throws TransportError.
+class DeviceLine {
+ public:
+  virtual ~DeviceLine() = default;
+
+  virtual cudaStream_t stream() const = 0;
+
+  /// Of contiguous tensors. Undefined and empty ones take no part.
+  virtual void send(const Tensors& tensors) = 0;
+  virtual void receive(Tensors& tensors) = 0;
+};
+
+/// Ranks that exchange tensors all at once, on the current stream of the device.
+class DeviceGroup {
+ public:
+  virtual ~DeviceGroup() = default;
+
+  /// Gives parts[own] to all other members, and fills in theirs, which are alike.
+  virtual void exchange(std::size_t own, Tensors& parts) = 0;
+
+  /// Copies member `root`'s tensor into everybody's.
+  virtual void broadcast(std::size_t own, std::size_t root, at::Tensor& whole) = 0;
+};
+
+/// Where ranks meet before there are lines between them.
+class Meeting {
+ public:
+  virtual ~Meeting() = default;
+
+  virtual void set(const std::string& key, const std::string& value) = 0;
+
+  /// Waits for a key, no longer than the transport's time limit and this one. Throws TimeoutError or
+  /// PeerFailed.
+  virtual std::string fetch(const std::string& key, std::chrono::milliseconds limit) = 0;
+  std::string fetch(const std::string& key) { return fetch(key, std::chrono::milliseconds::max()); }
+
+  /// Waits until a stream is empty. Throws as fetch().
+  virtual void drain(cudaStream_t stream) = 0;
+
+  /// Throws PeerFailed where a rank has failed.
+  virtual void check_alive() const = 0;
+};
+
+/// Makes lines and groups and keeps them.
+class DeviceFabric {
+ public:
+  virtual ~DeviceFabric() = default;
+
+  /// For messages: "NCCL".
+  virtual const char* name() const = 0;
+
+  /// Collective between the two ranks, one of which is this one. All ranks open theirs in the same order.
+  virtual DeviceLine& open_line(int from, int to) = 0;
+
+  /// Collective among the ranks, which ascend.
+  virtual DeviceGroup& open_group(int number, const std::vector<std::int32_t>& ranks) = 0;
+
+  /// Ends all transfers, so that no stream waits for one any more. Any thread, once.
+  virtual void abort() noexcept = 0;
+
+  /// After the last transfer, unless abort() was called: waits, for a while, until no rank reaches into
+  /// another's memory any more.
+  virtual void close() noexcept {}
+};
+
+}  // namespace counterflow::runtime

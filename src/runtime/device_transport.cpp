@@ -1,0 +1,489 @@
+#include "device_transport.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
+#include <c10/core/GradMode.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#include "counterflow/runtime/error.h"
+#include "counterflow/runtime/log.h"
+#include "cuda_event.h"
+#include "heartbeat.h"
+#include "message_shape.h"
+
+namespace counterflow::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::string seconds(std::chrono::milliseconds time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
+}
+
+bool is_capturing() {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
+
+class DeviceTransport : public Transport, private Meeting {
+ public:
+  DeviceTransport(const OpenStore& open_store, int rank, int num_ranks, const DeviceOptions& options,
+                  const MakeFabric& make_fabric)
+      : store_(open_store()), rank_(rank), num_ranks_(num_ranks), options_(options) {
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
+    fabric_ = make_fabric(*this);
+    const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    if (connections != nullptr && std::string_view(connections) == "1")
+      log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
+    heartbeat_.emplace(open_store(), rank, num_ranks, options.heartbeat_timeout,
+                       [this](const Heartbeat::Failure&) { abort_fabric(); });
+    watcher_ = std::thread([this] { watch_overdue(); });
+  }
+
+  ~DeviceTransport() override {
+    {
+      const std::lock_guard lock(watched_mutex_);
+      ends_ = true;
+    }
+    ended_.notify_all();
+    watcher_.join();
+    if (!aborted_) fabric_->close();
+    heartbeat_.reset();
+  }
+
+  int rank() const override { return rank_; }
+  int num_ranks() const override { return num_ranks_; }
+  bool can_be_recorded() const override { return true; }
+
+  void connect(const Wiring& wiring) override {
+    wiring_ = wiring;
+    timeout_ = wiring.timeout;
+    for (const Wiring::Channel& channel : wiring.channels) {
+      if (channel.from != rank_ && channel.to != rank_) continue;
+      DeviceLine& line = fabric_->open_line(channel.from, channel.to);
+      (channel.from == rank_ ? out_[channel.to].line : in_[channel.from].line) = &line;
+    }
+    groups_.resize(wiring.groups.size());
+    for (std::size_t g = 0; g < wiring.groups.size(); ++g) {
+      const auto& ranks = wiring.groups[g];
+      if (ranks.size() < 2 || std::find(ranks.begin(), ranks.end(), rank_) == ranks.end()) continue;
+      groups_[g] = &fabric_->open_group(static_cast<int>(g), ranks);
+    }
+  }
+
+  void begin_step(bool training) override { training_ = training; }
+
+  void send(int to, Message message) override {
+    const c10::AutoGradMode no_grad(false);
+    Outgoing& out = out_.at(to);
+    for (at::Tensor& tensor : message.tensors) {
+      if (!tensor.defined()) continue;
+      if (!tensor.is_cuda()) {
+        throw TransportError(name() + " send tensors on a GPU, found " + describe(tensor) +
+                             " on the CPU from " + to_string(message.producer));
+      }
+      tensor = tensor.detach().contiguous();
+    }
+    announce(to, out, message);
+    out.pending.push_back(std::move(message.tensors));
+    if (is_cold())
+      hand_over();
+    else
+      start_sends(out, out.pending.size());
+  }
+
+  void post_receive(int from, int buffer, const Pass& producer) override {
+    Incoming& in = in_.at(from);
+    in.posted.push_back({buffer, producer});
+    start_known(in);
+  }
+
+  Message wait(int from, int buffer) override {
+    Incoming& in = in_.at(from);
+    const auto wanted = std::find_if(in.posted.begin(), in.posted.end(),
+                                     [buffer](const Receive& receive) { return receive.buffer == buffer; });
+    if (wanted == in.posted.end()) {
+      throw TransportError("buffer " + std::to_string(buffer) + " of rank " + std::to_string(from) +
+                           " is waited for and was not posted");
+    }
+    for (auto receive = in.posted.begin(); receive <= wanted; ++receive) {
+      if (receive->started) continue;
+      const Kind kind = kind_of(receive->producer);
+      if (!in.shapes.contains(kind))
+        in.shapes[kind] = parse_message_shape(fetch(shape_key(from, rank_, kind)));
+      if (is_cold())
+        receive_cold(from, in, *receive);
+      else
+        start(in, *receive);
+    }
+    wanted->done.block(compute());
+    Message message{wanted->producer, std::move(wanted->tensors),
+                    in.shapes[kind_of(wanted->producer)].differentiable};
+    if (!is_capturing()) watch(from, *wanted);
+    in.posted.erase(wanted);
+    start_known(in);
+    return message;
+  }
+
+  /// Orders the compute stream behind all sends: what is written to their tensors from now on comes after
+  /// them.
+  void flush() override {
+    check_alive();
+    if (is_cold())
+      wait_until("the receives of what was sent", [this] {
+        return std::all_of(out_.begin(), out_.end(),
+                           [](const auto& out) { return out.second.pending.empty(); });
+      });
+    warm_[training_ ? 1 : 0] = true;
+    for (auto& [to, out] : out_) {
+      if (!out.sent.empty()) out.sent.back().done.block(compute());
+      out.sent.clear();
+    }
+  }
+
+  void all_reduce(int group, Tensors& tensors) override {
+    const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
+    if (ranks.size() < 2) return;
+    const c10::AutoGradMode no_grad(false);
+    agree_on_defined(group, tensors);
+    const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    for (at::Tensor& tensor : tensors) {
+      if (!tensor.defined() || tensor.numel() == 0) continue;
+      // Every rank adds up the same parts in the same order, so that all get the same bits.
+      std::vector<at::Tensor> parts(ranks.size());
+      parts[own] = tensor.contiguous();
+      groups_[group]->exchange(own, parts);
+      at::Tensor total = at::add(parts[0], parts[1]);
+      for (std::size_t peer = 2; peer < parts.size(); ++peer) total.add_(parts[peer]);
+      tensor.copy_(total);
+    }
+  }
+
+  void broadcast(int group, int root, Tensors& tensors) override {
+    const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
+    if (ranks.size() < 2) return;
+    const c10::AutoGradMode no_grad(false);
+    const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    const std::size_t first = std::find(ranks.begin(), ranks.end(), root) - ranks.begin();
+    for (at::Tensor& tensor : tensors) {
+      if (!tensor.defined() || tensor.numel() == 0) continue;
+      at::Tensor whole = tensor.contiguous();
+      groups_[group]->broadcast(own, first, whole);
+      if (!whole.is_same(tensor)) tensor.copy_(whole);
+    }
+  }
+
+  std::vector<std::string> all_gather(std::string_view bytes) override {
+    const std::string prefix = "counterflow/gather/" + std::to_string(gathered_++) + "/";
+    store_->set(prefix + std::to_string(rank_), std::string(bytes) + ".");  // the store knows no empty values
+    std::vector<std::string> all;
+    for (int rank = 0; rank < num_ranks_; ++rank) {
+      all.push_back(fetch(prefix + std::to_string(rank)));
+      all.back().pop_back();
+    }
+    return all;
+  }
+
+  void abort(std::string_view reason) noexcept override {
+    if (heartbeat_) heartbeat_->abort(std::string(reason));
+    abort_fabric();
+  }
+
+ private:
+  using Meeting::fetch;
+
+  /// The stage that makes a message, whether it is a gradient, whether the step trains.
+  using Kind = std::tuple<std::int32_t, bool, bool>;
+
+  struct Sent {
+    CudaEvent done;
+    Tensors tensors;
+  };
+  struct Outgoing {
+    DeviceLine* line = nullptr;
+    std::map<Kind, MessageShape> shapes;
+    std::deque<Tensors> pending;  ///< not yet started
+    std::int64_t handed = 0;      ///< messages of cold steps that were started
+    std::deque<Sent> sent;
+  };
+  struct Receive {
+    int buffer = 0;
+    Pass producer;
+    bool started = false;
+    CudaEvent done{};
+    Tensors tensors{};
+  };
+  struct Incoming {
+    DeviceLine* line = nullptr;
+    std::map<Kind, MessageShape> shapes;
+    std::int64_t asked = 0;  ///< messages of cold steps
+    std::deque<Receive> posted;
+  };
+
+  /// A receive that the compute stream waits for.
+  struct Watched {
+    CudaEvent done;
+    Pass producer;
+    int from = 0;
+  };
+
+  Kind kind_of(const Pass& producer) const {
+    return {producer.stage, producer.kind != PassKind::kForward, training_};
+  }
+
+  static std::string shape_key(int from, int to, const Kind& kind) {
+    const auto& [stage, gradient, training] = kind;
+    return "counterflow/shape/" + std::to_string(from) + "-" + std::to_string(to) + "/" +
+           (training ? "training/" : "evaluation/") + std::to_string(stage) + (gradient ? "B" : "F");
+  }
+
+  at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
+
+  cudaStream_t compute() const {
+    return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device)).stream();
+  }
+
+  /// Waits until a stream is empty.
+  void drain(cudaStream_t stream) override {
+    const auto give_up = Clock::now() + timeout_.load();
+    while (true) {
+      const cudaError_t status = cudaStreamQuery(stream);
+      if (status == cudaSuccess) return;
+      if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
+      check_alive();
+      if (Clock::now() > give_up)
+        throw TimeoutError("a channel was not connected within " + seconds(timeout_));
+      std::this_thread::yield();
+    }
+  }
+
+  void set(const std::string& key, const std::string& value) override { store_->set(key, value); }
+
+  /// Does not wait for a rank that has ended.
+  std::string fetch(const std::string& key, std::chrono::milliseconds limit) override {
+    limit = std::min(limit, timeout_.load());
+    const auto give_up = Clock::now() + limit;
+    while (!store_->check({key})) {
+      check_alive();
+      if (Clock::now() > give_up) throw TimeoutError("nothing came for " + key + " within " + seconds(limit));
+      hand_over();
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    const auto bytes = store_->get(key);
+    return {bytes.begin(), bytes.end()};
+  }
+
+  void check_alive() const override {
+    if (const auto failure = heartbeat_->failure()) throw PeerFailed(failure->rank, failure->reason);
+  }
+
+  std::string name() const { return fabric_->name(); }
+
+  void announce(int to, Outgoing& out, const Message& message) {
+    const Kind kind = kind_of(message.producer);
+    MessageShape shape(message);
+    const auto known = out.shapes.find(kind);
+    if (known == out.shapes.end()) {
+      store_->set(shape_key(rank_, to, kind), to_text(shape));
+      out.shapes.emplace(kind, std::move(shape));
+    } else if (!(known->second == shape)) {
+      throw TransportError("over " + name() +
+                           " a stage's messages are alike: " + to_string(message.producer) + " has " +
+                           describe(message.tensors) + ", its first message had other types or shapes");
+    }
+  }
+
+  /// The first step of a kind loads the device's code, which may wait until the device is idle, and so for
+  /// ever if a transfer waits there for a peer that does the same. In such a step a transfer starts only when
+  /// both hosts are there: the receiver asks for it in the store, and waits until it is done.
+  bool is_cold() const { return !warm_[training_ ? 1 : 0]; }
+
+  static std::string count_key(const char* what, int from, int to) {
+    return std::string("counterflow/") + what + "/" + std::to_string(from) + "-" + std::to_string(to);
+  }
+
+  /// Starts the sends that their receivers have asked for.
+  void hand_over() {
+    for (auto& [to, out] : out_) {
+      if (out.pending.empty()) continue;
+      const std::int64_t asked = store_->add(count_key("asked", rank_, to), 0);
+      const auto ready =
+          std::min<std::int64_t>(asked - out.handed, static_cast<std::int64_t>(out.pending.size()));
+      if (ready <= 0) continue;
+      start_sends(out, static_cast<std::size_t>(ready));
+      out.handed += ready;
+      store_->add(count_key("handed", rank_, to), ready);
+    }
+  }
+
+  /// The receiver's side of hand_over().
+  void receive_cold(int from, Incoming& in, Receive& receive) {
+    ++in.asked;
+    store_->add(count_key("asked", from, rank_), 1);
+    const std::string what = to_string(receive.producer) + " from rank " + std::to_string(from);
+    wait_until(what, [&] { return store_->add(count_key("handed", from, rank_), 0) >= in.asked; });
+    start(in, receive);
+    wait_until(what, [&] { return receive.done.is_done(); });
+  }
+
+  /// Waits, and hands over meanwhile what others ask for.
+  template <class Condition>
+  void wait_until(const std::string& what, Condition condition) {
+    const auto give_up = Clock::now() + timeout_.load();
+    while (!condition()) {
+      check_alive();
+      if (Clock::now() > give_up)
+        throw TimeoutError("nothing came for " + what + " within " + seconds(timeout_));
+      hand_over();
+      std::this_thread::yield();
+    }
+  }
+
+  void start_sends(Outgoing& out, std::size_t count) {
+    for (; count > 0; --count) start_send(out);
+  }
+
+  void start_send(Outgoing& out) {
+    // What was made in a capture is reused by its order on one stream alone: nothing goes before flush().
+    if (!is_capturing())
+      while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
+    Sent& sent = out.sent.emplace_back();
+    sent.done.record(compute());
+    sent.done.block(out.line->stream());
+    sent.tensors = std::move(out.pending.front());
+    out.pending.pop_front();
+    out.line->send(sent.tensors);
+    sent.done.record(out.line->stream());
+  }
+
+  /// Starts the receives at the head of the queue whose shapes are known.
+  void start_known(Incoming& in) {
+    if (is_cold()) return;
+    for (Receive& receive : in.posted) {
+      if (receive.started) continue;
+      if (!in.shapes.contains(kind_of(receive.producer))) return;
+      start(in, receive);
+    }
+  }
+
+  void start(Incoming& in, Receive& receive) {
+    for (const TensorShape& one : in.shapes[kind_of(receive.producer)].tensors)
+      receive.tensors.push_back(make_tensor(one, device()));
+    // The memory is the compute stream's: what it held there before must be done with.
+    receive.done.record(compute());
+    receive.done.block(in.line->stream());
+    in.line->receive(receive.tensors);
+    receive.done.record(in.line->stream());
+    receive.started = true;
+  }
+
+  /// A tensor that is defined on one rank is defined on all: said in the first step, then assumed.
+  void agree_on_defined(int group, Tensors& tensors) {
+    const auto [known, is_new] = sums_.try_emplace({group, tensors.size()});
+    if (is_new) known->second = share_shapes(group, tensors);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const TensorShape& shape = known->second.tensors[i];
+      if (shape.defined == tensors[i].defined()) continue;
+      if (!shape.defined)
+        throw TransportError("over " + name() + " a gradient that was absent in the first step stays absent");
+      tensors[i] = make_tensor(shape, device()).zero_();
+    }
+  }
+
+  MessageShape share_shapes(int group, const Tensors& tensors) {
+    const std::string prefix =
+        "counterflow/sum/" + std::to_string(group) + "/" + std::to_string(tensors.size()) + "/";
+    store_->set(prefix + std::to_string(rank_), to_text(MessageShape(tensors)));
+    MessageShape all{tensors};
+    for (const std::int32_t rank : wiring_.groups[group]) {
+      const MessageShape theirs = parse_message_shape(fetch(prefix + std::to_string(rank)));
+      for (std::size_t i = 0; i < all.tensors.size() && i < theirs.tensors.size(); ++i)
+        if (!all.tensors[i].defined) all.tensors[i] = theirs.tensors[i];
+    }
+    return all;
+  }
+
+  void watch(int from, Receive& receive) {
+    const std::lock_guard lock(watched_mutex_);
+    if (watched_.empty()) progress_ = Clock::now();
+    watched_.push_back({std::move(receive.done), receive.producer, from});
+    if (watched_.size() > 64)  // a host that is far ahead: find_overdue() clears the rest
+      while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
+  }
+
+  void pop_watched() {
+    watched_.pop_front();
+    progress_ = Clock::now();
+  }
+
+  /// Whether the receive that is next has been so for longer than the time limit: the host does not wait for
+  /// the device and would not notice.
+  std::optional<std::string> find_overdue() {
+    while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
+    if (watched_.empty() || Clock::now() - progress_ < timeout_.load()) return std::nullopt;
+    return "nothing came for " + to_string(watched_.front().producer) + " from rank " +
+           std::to_string(watched_.front().from) + " within " + seconds(timeout_);
+  }
+
+  /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
+  void watch_overdue() {
+    std::unique_lock lock(watched_mutex_);
+    while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
+      const auto fault = find_overdue();
+      if (!fault) continue;
+      heartbeat_->abort(*fault);
+      return;
+    }
+  }
+
+  void abort_fabric() noexcept {
+    if (!aborted_.exchange(true)) fabric_->abort();
+  }
+
+  c10::intrusive_ptr<c10d::Store> store_;
+  const int rank_;
+  const int num_ranks_;
+  const DeviceOptions options_;
+  std::unique_ptr<DeviceFabric> fabric_;
+  Wiring wiring_;
+  std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
+  bool training_ = true;
+  std::array<bool, 2> warm_{};  ///< whether there was an evaluation, a training step
+  std::map<int, Outgoing> out_;
+  std::map<int, Incoming> in_;
+  std::vector<DeviceGroup*> groups_;
+  std::map<std::pair<int, std::size_t>, MessageShape> sums_;  ///< by group and number of tensors
+  std::int64_t gathered_ = 0;
+  std::mutex watched_mutex_;
+  std::deque<Watched> watched_;
+  Clock::time_point progress_;
+  std::atomic<bool> aborted_ = false;
+  std::optional<Heartbeat> heartbeat_;
+  bool ends_ = false;
+  std::condition_variable ended_;
+  std::thread watcher_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_device_transport(const OpenStore& open_store, int rank, int num_ranks,
+                                                 const DeviceOptions& options,
+                                                 const MakeFabric& make_fabric) {
+  return std::make_unique<DeviceTransport>(open_store, rank, num_ranks, options, make_fabric);
+}
+
+}  // namespace counterflow::runtime
