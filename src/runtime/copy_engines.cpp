@@ -166,7 +166,7 @@ class CopyGroup : public DeviceGroup {
 
   explicit CopyGroup(std::vector<Peer> peers) : peers_(std::move(peers)) {}
 
-  void exchange(std::size_t own, Tensors& parts) override {
+  std::function<void()> exchange(std::size_t own, Tensors& parts) override {
     for (std::size_t peer = 0; peer < peers_.size(); ++peer)
       if (peer != own) parts[peer] = at::empty_like(parts[own]);
     std::vector<Work> works;
@@ -175,7 +175,7 @@ class CopyGroup : public DeviceGroup {
       works.push_back({peers_[peer].out, true, {parts[own]}});
       works.push_back({peers_[peer].in, false, {parts[peer]}});
     }
-    run(works);
+    return [ends = std::make_shared<std::vector<CudaEvent>>(start(works))] { block(*ends); };
   }
 
   void broadcast(std::size_t own, std::size_t root, at::Tensor& whole) override {
@@ -184,7 +184,7 @@ class CopyGroup : public DeviceGroup {
       if (own == root && peer != own) works.push_back({peers_[peer].out, true, {whole}});
       if (own != root && peer == root) works.push_back({peers_[peer].in, false, {whole}});
     }
-    run(works);
+    block(start(works));
   }
 
  private:
@@ -194,11 +194,13 @@ class CopyGroup : public DeviceGroup {
     Tensors tensors;
   };
 
-  /// All lines side by side, between two points of the compute stream.
-  static void run(std::vector<Work>& works) {
-    const cudaStream_t compute = c10::cuda::getCurrentCUDAStream().stream();
+  static cudaStream_t compute() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+  /// All lines side by side, from what the compute stream has come to.
+  static std::vector<CudaEvent> start(std::vector<Work>& works) {
     CudaEvent begin;
-    begin.record(compute);
+    begin.record(compute());
+    std::vector<CudaEvent> ends;
     for (Work& work : works) {
       const cudaStream_t stream = work.line->stream();
       begin.block(stream);
@@ -206,10 +208,13 @@ class CopyGroup : public DeviceGroup {
         work.line->send(work.tensors);
       else
         work.line->receive(work.tensors);
-      CudaEvent end;
-      end.record(stream);
-      end.block(compute);
+      ends.emplace_back().record(stream);
     }
+    return ends;
+  }
+
+  static void block(const std::vector<CudaEvent>& ends) {
+    for (const CudaEvent& end : ends) end.block(compute());
   }
 
   std::vector<Peer> peers_;

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,13 +26,14 @@ class DeviceLine {
   virtual void receive(Tensors& tensors) = 0;
 };
 
-/// Ranks that exchange tensors all at once, on the current stream of the device.
+/// Ranks that exchange tensors all at once, ordered with the current stream of the device.
 class DeviceGroup {
  public:
   virtual ~DeviceGroup() = default;
 
-  /// Gives parts[own] to all other members, and fills in theirs, which are alike.
-  virtual void exchange(std::size_t own, Tensors& parts) = 0;
+  /// Starts to give parts[own] to all other members and to fill in theirs, which are alike. The function that
+  /// it returns makes the current stream wait until that is done.
+  virtual std::function<void()> exchange(std::size_t own, Tensors& parts) = 0;
 
   /// Copies member `root`'s tensor into everybody's.
   virtual void broadcast(std::size_t own, std::size_t root, at::Tensor& whole) = 0;

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
+#include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGraphsC10Utils.h>
@@ -161,16 +162,16 @@ class DeviceTransport : public Transport, private Meeting {
     const c10::AutoGradMode no_grad(false);
     agree_on_defined(group, tensors);
     const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    std::deque<Sum> under_way;
     for (at::Tensor& tensor : tensors) {
       if (!tensor.defined() || tensor.numel() == 0) continue;
-      // Every rank adds up the same parts in the same order, so that all get the same bits.
-      std::vector<at::Tensor> parts(ranks.size());
-      parts[own] = tensor.contiguous();
-      groups_[group]->exchange(own, parts);
-      at::Tensor total = at::add(parts[0], parts[1]);
-      for (std::size_t peer = 2; peer < parts.size(); ++peer) total.add_(parts[peer]);
-      tensor.copy_(total);
+      tensor = tensor.contiguous();
+      Sum& sum = under_way.emplace_back(Sum{tensor, Tensors(ranks.size())});
+      sum.parts[own] = tensor;
+      sum.wait = groups_[group]->exchange(own, sum.parts);
+      if (under_way.size() == kSumsUnderWay) finish_first(under_way);
     }
+    while (!under_way.empty()) finish_first(under_way);
   }
 
   void broadcast(int group, int root, Tensors& tensors) override {
@@ -240,6 +241,26 @@ class DeviceTransport : public Transport, private Meeting {
     Pass producer;
     int from = 0;
   };
+
+  /// A tensor that is being exchanged, while others that have come are added up.
+  struct Sum {
+    at::Tensor total;
+    Tensors parts;
+    std::function<void()> wait{};
+  };
+  static constexpr std::size_t kSumsUnderWay = 3;
+
+  /// Every rank adds up the same parts in the same order, so that all get the same bits.
+  static void finish_first(std::deque<Sum>& under_way) {
+    Sum& sum = under_way.front();
+    sum.wait();
+    const bool is_summand_later = !sum.parts[0].is_same(sum.total) && !sum.parts[1].is_same(sum.total);
+    at::Tensor total = is_summand_later ? at::empty_like(sum.total) : sum.total;
+    at::add_out(total, sum.parts[0], sum.parts[1]);
+    for (std::size_t peer = 2; peer < sum.parts.size(); ++peer) total.add_(sum.parts[peer]);
+    if (is_summand_later) sum.total.copy_(total);
+    under_way.pop_front();
+  }
 
   Kind kind_of(const Pass& producer) const {
     return {producer.stage, producer.kind != PassKind::kForward, training_};

@@ -61,21 +61,21 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
   input_shapes_.assign(setup_.stages.size(), std::nullopt);
   gradient_shapes_.assign(setup_.stages.size(), std::nullopt);
   setup_.transport.begin_step(training_);
+  sent_early_ = program_.ranks[rank_].size();
   output_bytes_.assign(setup_.stages.size(), 0);
   result.losses.resize(schedule_.num_micro_batches());
   result.outputs.resize(schedule_.num_micro_batches());
-  for (const Instruction& instruction : program_.ranks[rank_]) {
+  const std::vector<Instruction>& instructions = program_.ranks[rank_];
+  for (std::size_t i = 0; i < instructions.size(); ++i) {
+    const Instruction& instruction = instructions[i];
     switch (instruction.op) {
-      case Op::kCompute: {
+      case Op::kCompute:
         step_ = instruction.step;
-        const Action& action = schedule_.actions[rank_][step_];
-        for (const Pass& pass : action.passes()) fetch(pass);
-        run(action);
+        run(schedule_.actions[rank_][step_], i);
         break;
-      }
       case Op::kSendForward:
       case Op::kSendBackward:
-        send(instruction);
+        if (i != sent_early_) send(instruction);
         break;
       case Op::kReceiveForward:
       case Op::kReceiveBackward:
@@ -117,6 +117,24 @@ void Executor::send(const Instruction& instruction) {
   }
   if (recorder_) recorder_->sent(message);
   setup_.transport.send(to, std::move(message));
+}
+
+/// Of a pair that runs one after the other: what the forward gave need not wait for the backward. Its place
+/// among the messages of its channel stays.
+void Executor::send_early(const Pass& forward, std::size_t at) {
+  const std::vector<Instruction>& instructions = program_.ranks[rank_];
+  std::vector<std::int32_t> passed_by;
+  for (std::size_t i = at + 1; i < instructions.size() && instructions[i].op != Op::kCompute; ++i) {
+    const Instruction& instruction = instructions[i];
+    if (instruction.op == Op::kSendBackward) passed_by.push_back(instruction.channel);
+    if (instruction.op != Op::kSendForward || instruction.stage != forward.stage ||
+        instruction.micro_batch != forward.micro_batch)
+      continue;
+    if (std::find(passed_by.begin(), passed_by.end(), instruction.channel) != passed_by.end()) return;
+    send(instruction);
+    sent_early_ = i;
+    return;
+  }
 }
 
 void Executor::fetch(const Pass& pass) {
@@ -161,14 +179,25 @@ Message Executor::receive(int buffer, const Pass& producer, std::optional<Shapes
   return message;
 }
 
-void Executor::run(const Action& action) {
+void Executor::run(const Action& action, std::size_t at) {
+  const auto passes = action.passes();
+  fetch(passes[0]);
+  const bool in_turn =
+      action.is_overlap() && !cell(passes[1].stage, passes[1].micro_batch).visit->can_overlap();
+  if (action.is_overlap() && !in_turn) fetch(passes[1]);
   const Range range(names_[step_]);
   if (recorder_) recorder_->begin();
-  if (action.is_overlap()) {
-    overlap(action.passes()[0], action.passes()[1]);
+  if (in_turn) {
+    forward(passes[0]);
+    send_early(passes[0], at);
+    fetch(passes[1]);
+    backward(passes[1]);
+    if (recorder_) recorder_->end(action);
+  } else if (action.is_overlap()) {
+    overlap(passes[0], passes[1]);
     if (recorder_) recorder_->end(action);
   } else {
-    const Pass& pass = action.passes()[0];
+    const Pass& pass = passes[0];
     if (split_backward_ && pass.kind == PassKind::kBackward) {
       run(input_gradient(pass.stage, pass.micro_batch));
       run(weight_gradient(pass.stage, pass.micro_batch));

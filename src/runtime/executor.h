@@ -82,8 +82,10 @@ class Executor {
   void post(const Instruction& instruction);
   void send(const Instruction& instruction);
   void fetch(const Pass& pass);
-  void run(const Action& action);
+  /// `at` is the place of the action's instruction in the program.
+  void run(const Action& action, std::size_t at);
   void run(const Pass& pass);
+  void send_early(const Pass& forward, std::size_t at);
   void forward(const Pass& pass);
   void backward(const Pass& pass);
   void overlap(const Pass& forward, const Pass& backward);
@@ -114,7 +116,8 @@ class Executor {
   TimelineRecorder* recorder_ = nullptr;
   bool split_backward_ = false;
   std::int64_t step_number_ = 0;
-  int step_ = -1;  ///< of the action at hand
+  std::size_t sent_early_ = 0;  ///< the instruction, of those after the action at hand
+  int step_ = -1;               ///< of the action at hand
   std::optional<Wait> waits_for_;
 };
 

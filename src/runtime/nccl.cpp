@@ -144,7 +144,7 @@ class NcclGroup : public DeviceGroup {
  public:
   NcclGroup(Communicators& all, ncclComm_t comm) : all_(all), comm_(comm) {}
 
-  void exchange(std::size_t own, Tensors& parts) override {
+  std::function<void()> exchange(std::size_t own, Tensors& parts) override {
     const at::Tensor& mine = parts[own];
     const cudaStream_t stream = compute();
     const auto lock = all_.lock();
@@ -158,6 +158,7 @@ class NcclGroup : public DeviceGroup {
             "ncclRecv");
     }
     check(ncclGroupEnd(), "ncclGroupEnd");
+    return [] {};  // on the current stream itself
   }
 
   void broadcast(std::size_t, std::size_t root, at::Tensor& whole) override {

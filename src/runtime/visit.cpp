@@ -120,6 +120,8 @@ class Visit::Backward {
     return forward_;
   }
 
+  bool is_autograd() const { return dynamic_cast<StageGraph*>(forward_.backward.get()) != nullptr; }
+
  private:
   const VisitSettings settings_;
   Forward forward_;
@@ -176,6 +178,10 @@ Visit Visit::overlap(const VisitSettings& settings, const Tensors& inputs,
   Visit visit(settings, inputs, differentiable);
   input_gradients = behind.backward->backward(gradients);
   return visit;
+}
+
+bool Visit::can_overlap() const {
+  return !backward_->is_autograd();
 }
 
 Tensors Visit::backward(const Tensors& output_gradients) {

@@ -33,6 +33,10 @@ class Visit {
                        const std::vector<char>& differentiable, Visit& other, const Tensors& output_gradients,
                        Tensors& input_gradients);
 
+  /// Whether another stage's forward may know how to run together with this backward: not if it is plain
+  /// autograd.
+  bool can_overlap() const;
+
   /// The stage's outputs, detached. May be taken (moved from).
   Tensors& outputs() { return outputs_; }
 

@@ -3,7 +3,9 @@
     peers.py CASE STEPS NAME...
 
 NAME is a schedule of torch.distributed.pipelining (1F1B, Interleaved1F1B, InterleavedZeroBubble, ZBVZeroBubble,
-DualPipeV), or deepseek-dualpipe, deepseek-dualpipev where that package can be imported. Prints medians in ms.
+DualPipeV), or deepseek-dualpipe, deepseek-dualpipev where that package can be imported. DeepSeek's step leaves it to
+its caller to add up the gradients of the two copies of a stage: deepseek-dualpipe+sum does, by an all-reduce.
+Prints medians in ms.
 """
 import os
 import statistics
@@ -108,7 +110,8 @@ def run_deepseek(case_name, case, name, steps, device):
     dualpipe.set_p2p_tensor_shapes([(b, s, h)])
     dualpipe.set_p2p_tensor_dtype(dtype)
 
-    two_way = name == "deepseek-dualpipe"
+    two_way = name.startswith("deepseek-dualpipe") and not name.startswith("deepseek-dualpipev")
+    pairs = [dist.new_group([n, ranks - 1 - n]) for n in range(ranks // 2)] if name.endswith("+sum") else []
     if two_way:
         numbers, stages = [rank, ranks - 1 - rank], ranks
     else:
@@ -127,6 +130,10 @@ def run_deepseek(case_name, case, name, steps, device):
             model.step(x, num_chunks=micro_batches, criterion=F.mse_loss, labels=(y,), return_outputs=False)
         else:
             model.step(num_chunks=micro_batches, criterion=F.mse_loss, labels=(), return_outputs=False)
+        if pairs:
+            for _, module in sorted(zip(numbers, modules)):
+                for parameter in module.parameters():
+                    dist.all_reduce(parameter.grad, group=pairs[min(rank, ranks - 1 - rank)])
 
     measure(case_name, name, steps, modules, step)
 

@@ -30,6 +30,7 @@
 #include <string>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
+#include "counterflow/format.h"
 #include "counterflow/generate.h"
 #include "counterflow/runtime/cuda_recorder.h"
 #include "counterflow/runtime/gpu.h"
@@ -198,6 +199,15 @@ struct Bench {
     return times;
   }
 
+  /// A file's, or a generator's, with stages a rank after a colon: "interleaved-1f1b:4".
+  Schedule make_schedule(const std::string& name) const {
+    if (name.find('/') != std::string::npos) return read_file(name);
+    Size size{launch.num_ranks, c.micro_batches};
+    const std::size_t colon = name.find(':');
+    if (colon != std::string::npos) size.stages_per_rank = std::atoi(name.c_str() + colon + 1);
+    return generate(name.substr(0, colon), size);
+  }
+
   void run(std::string name) {
     const bool recorded = name.find("+recorded") != std::string::npos;
     const bool nccl = name.find("+nccl") != std::string::npos;
@@ -220,7 +230,7 @@ struct Bench {
                            {.link = nccl ? GpuLink::kNccl : GpuLink::kAutomatic,
                             .device = options.device().index(),
                             .max_ctas = ctas});
-    const Schedule schedule = generate(name, {launch.num_ranks, c.micro_batches});
+    const Schedule schedule = make_schedule(name);
     const auto times = run(full, schedule, *transport, recorded, &error);
     report(full, times, 1, error);
   }
