@@ -1,8 +1,9 @@
 // Finds the best schedule it can for given costs and memory, and proves how far from optimal that may be.
 //
 // It never returns a worse one than the best of all generators, folded and unfolded, that fit. Beyond that it
-// improves the ranks' orders by local search until it is stopped. The lower bounds hold for every schedule on
-// the placements that it looks at. Safe to call from any thread.
+// improves the ranks' orders by local search until it is stopped. What it makes itself for two copies of the
+// parameters are mirror images. The lower bounds hold for every schedule on the placements that it looks at.
+// Safe to call from any thread.
 #pragma once
 
 #include <cstdint>

@@ -85,9 +85,7 @@ class RankBounds {
 
   /// The last micro-batch's gradients all come after the last forward, the first's forwards before the first
   /// gradient: none of them is in a pair.
-  Time work() const {
-    return work_ - std::max<Time>(0, passes_ - static_cast<std::int64_t>(stages_.size())) * gain_;
-  }
+  Time work() const { return work_ - std::max<Time>(0, passes_ - least_unpaired()) * gain_; }
 
   /// Before the first gradient only forwards run, unpaired and no more than can be held; after the last
   /// gradient only Ws run, of backwards that were in no pair. Chooses how many of both make the bound least.
@@ -100,7 +98,7 @@ class RankBounds {
       gradient_head = std::min(gradient_head, way_.head(way_.gradient_hop(stage)));
       tail = std::min(tail, way_.after(stage));
     }
-    const auto least = static_cast<std::int64_t>(stages_.size());
+    const std::int64_t least = least_unpaired();
     const auto idle_before = [&](std::int64_t first) {
       return std::max(head, gradient_head - longest(forwards_, first));
     };
@@ -149,6 +147,11 @@ class RankBounds {
 
  private:
   static constexpr Time kMost = std::numeric_limits<Time>::max();
+
+  /// Forwards before the first gradient: one of each stage that its micro-batch passes.
+  std::int64_t least_unpaired() const {
+    return problem_.folded() ? 1 : static_cast<std::int64_t>(stages_.size());
+  }
 
   static Time divided_up(Time time, std::int64_t parts) { return (time + parts - 1) / parts; }
 

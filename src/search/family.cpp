@@ -116,7 +116,7 @@ Problem Family::problem(const std::vector<std::int64_t>& reserved_bytes, bool fa
   std::vector<std::int32_t> rank_of_stage;
   for (int rank = 0; rank < num_ranks; ++rank) limits.push_back(limits_of(*this, rank, reserved_bytes[rank]));
   for (int stage = 0; stage < num_stages; ++stage) rank_of_stage.push_back(rank_of(stage));
-  return {num_ranks, num_micro_batches, rank_of_stage, costs, transfers, limits};
+  return {num_ranks, num_micro_batches, rank_of_stage, costs, transfers, limits, folds()};
 }
 
 Schedule Family::schedule(const Problem& problem, const Order& order, const std::string& name) const {

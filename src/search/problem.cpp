@@ -8,9 +8,11 @@ namespace counterflow::searching {
 using Kind = StepType::Kind;
 
 Problem::Problem(int num_ranks, int num_micro_batches, std::vector<std::int32_t> rank_of_stage,
-                 const CostModel& costs, std::vector<Transfer> transfers, std::vector<Limits> limits)
+                 const CostModel& costs, std::vector<Transfer> transfers, std::vector<Limits> limits,
+                 bool folded)
     : num_ranks_(num_ranks),
       num_micro_batches_(num_micro_batches),
+      folded_(folded),
       rank_of_stage_(std::move(rank_of_stage)),
       stages_on_(num_ranks),
       transfers_(std::move(transfers)),

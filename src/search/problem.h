@@ -64,14 +64,19 @@ class Problem {
 
   /// `transfers` has one entry a hop, that of the last unused. The costs must be of `rank_of_stage.size()`
   /// stages; their links are not looked at.
+  /// `folded`: each rank stands for two of a bidirectional placement, on each of which its two stages are
+  /// passed by micro-batches of different directions. Schedules need not be mirror images, so that bounds
+  /// must not conclude from one stage of a rank to the other.
   Problem(int num_ranks, int num_micro_batches, std::vector<std::int32_t> rank_of_stage,
-          const CostModel& costs, std::vector<Transfer> transfers, std::vector<Limits> limits);
+          const CostModel& costs, std::vector<Transfer> transfers, std::vector<Limits> limits,
+          bool folded = false);
 
   int num_ranks() const { return num_ranks_; }
   int num_stages() const { return static_cast<int>(rank_of_stage_.size()); }
   int num_micro_batches() const { return num_micro_batches_; }
   int num_hops() const { return 2 * num_stages(); }
   int num_channels() const { return num_channels_; }
+  bool folded() const { return folded_; }
 
   int rank_of_stage(int stage) const { return rank_of_stage_[stage]; }
   const std::vector<std::int32_t>& stages_on(int rank) const { return stages_on_[rank]; }
@@ -113,6 +118,7 @@ class Problem {
   int num_ranks_;
   int num_micro_batches_;
   int num_channels_ = 0;
+  bool folded_ = false;
   bool limits_bytes_ = false;
   bool any_pair_pays_ = false;
   std::vector<std::int32_t> rank_of_stage_;

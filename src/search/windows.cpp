@@ -167,6 +167,12 @@ class Starts {
 
   void look_at(int rank) {
     const std::vector<std::int32_t>& stages = problem_.stages_on(rank);
+    if (!problem_.folded()) return look_at(rank, stages);
+    for (const std::int32_t stage : stages) look_at(rank, {stage});
+  }
+
+  /// Stages of a rank that the same micro-batches pass one after another.
+  void look_at(int rank, const std::vector<std::int32_t>& stages) {
     const auto num_stages = static_cast<std::int64_t>(stages.size());
     const std::int64_t room =
         std::min<std::int64_t>(problem_.limits(rank).activations, num_stages * num_micro_batches_);

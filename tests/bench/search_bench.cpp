@@ -133,7 +133,7 @@ void bench_zero_bubble(benchmark::State& state, const std::string& schedule) {
   for (auto _ : state) {
     for (const testing::ExpectedRow& row : testing::read_expected_rows()) {
       if (!is_tuned(row) || row.schedule != schedule) continue;
-      SearchRequest request = v_request(row.size.ranks, row.size.micro_batches, "", row.peak);
+      SearchRequest request = v_request(row.size.ranks, row.size.micro_batches, "f=1", row.peak);
       request.costs = CostModel(UniformCost{row.cost.f, row.cost.i, row.cost.w, {}}, row.p2p);
       if (row.size.stages_per_rank == 1) request.placements = {PlacementKind::kOne};
       request.seconds = 1;

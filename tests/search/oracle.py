@@ -39,6 +39,13 @@ class Model:
         self.held = [[] for _ in range(case["ranks"])]
         self.build()
 
+    def direction(self, k):
+        return int(self.case["placement"] == "bidirectional" and k >= self.case["micro_batches"] // 2)
+
+    def rank_of(self, stage, k):
+        rank = self.ranks[stage]
+        return self.case["ranks"] - 1 - rank if self.direction(k) else rank
+
     def costs(self):
         case = self.case
         return list(zip(case["f"], case["i"], case["w"]))
@@ -61,7 +68,7 @@ class Model:
         for stage, k in passes:
             self.add_passes(stage, k)
             model.Add(makespan >= self.weight[stage, k][1])
-            if k > 0:  # micro-batches are alike, but the W of a pair is of that pair's micro-batch
+            if k > 0 and self.direction(k) == self.direction(k - 1):  # micro-batches are alike, but the W of a pair is of that pair's micro-batch
                 for kind in (self.forward, self.gradient):
                     model.Add(kind[stage, k][0] >= kind[stage, k - 1][1])
                 model.Add(self.weight[stage, k][0] >= self.weight[stage, k - 1][1]).OnlyEnforceIf(
@@ -75,14 +82,16 @@ class Model:
     def add_pairs(self):
         model, m, duration = self.model, self.case["micro_batches"], self.case["fb"]
         for a, b in itertools.product(range(len(self.ranks)), repeat=2):
-            if self.ranks[a] != self.ranks[b] or duration >= self.costs()[a][0] + sum(self.costs()[b][1:]):
+            if duration >= self.costs()[a][0] + sum(self.costs()[b][1:]):
                 continue
             for k, j in itertools.product(range(m), repeat=2):
-                if k <= j:
+                if self.rank_of(a, k) != self.rank_of(b, j):
+                    continue
+                if k <= j and self.direction(k) == self.direction(j):
                     continue  # the backward comes after this forward
                 used = model.NewBoolVar("pair")
                 start, end = self.time("p"), self.time("pe")
-                self.on_rank[self.ranks[a]].append(
+                self.on_rank[self.rank_of(a, k)].append(
                     model.NewOptionalIntervalVar(start, duration, end, used, "pair"))
                 for of, key in ((self.forward, (a, k)), (self.gradient, (b, j))):
                     model.Add(of[key][0] == start).OnlyEnforceIf(used)
@@ -101,14 +110,14 @@ class Model:
         return alone
 
     def add_passes(self, stage, k):
-        model, rank, key = self.model, self.ranks[stage], (stage, k)
+        model, rank, key = self.model, self.rank_of(stage, k), (stage, k)
         f, i, w = self.costs()[stage]
         self.add_alone(rank, self.forward[key], f, self.paired_forward[key])
         self.add_alone(rank, self.gradient[key], i, self.paired_backward[key])
         self.weight_alone[key] = self.add_alone(rank, self.weight[key], w, self.paired_backward[key])
         model.Add(self.weight[key][0] >= self.gradient[key][1])
         if stage > 0:
-            delay = self.case["p2p"] if self.ranks[stage - 1] != rank else 0
+            delay = self.case["p2p"] if self.rank_of(stage - 1, k) != rank else 0
             model.Add(self.forward[key][0] >= self.forward[stage - 1, k][1] + delay)
             model.Add(self.gradient[stage - 1, k][0] >= self.gradient[key][1] + delay)
         if stage + 1 == len(self.ranks):
@@ -153,6 +162,19 @@ def cases():
             fb = max(1, min(a + b + c for a, b, c in zip(f, i, w)) - draw.randint(0, 2))
         yield case(placement, ranks, stages_per_rank, micro_batches, f, i, w, fb=fb, p2p=draw.choice([0, 0, 1, 3]),
                    max_activations=draw.choice([None, draw.randint(stages_per_rank, 3 * stages_per_rank)]))
+    draw = random.Random(77)
+    for _ in range(120):  # whose two directions need not be mirror images
+        ranks = draw.choice([2, 2, 4, 4])
+        micro_batches = 2 * draw.randint(1, 3 if ranks == 2 else 2)
+        uneven = draw.random() < 0.5
+        time = lambda low, high: [draw.randint(low, high) for _ in range(ranks)] if uneven else [
+            draw.randint(low, high)] * ranks
+        f, i, w = time(1, 7), time(1, 7), time(1, 7)
+        fb = None
+        if draw.random() < 0.7:
+            fb = max(1, min(a + b + c for a, b, c in zip(f, i, w)) - draw.randint(0, 6))
+        yield case("bidirectional", ranks, 1, micro_batches, f, i, w, fb=fb, p2p=draw.choice([0, 0, 1, 3]),
+                   max_activations=draw.choice([None, 2, 3, 4]))
 
 
 def text(value):

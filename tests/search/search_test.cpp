@@ -87,6 +87,23 @@ TEST(SearchTest, IsBetterThanWhatIsKnownInMostOfAHundredAndNeverWorse) {
   EXPECT_LE(open, instances / 20) << better << " better";
 }
 
+TEST(SearchTest, LargeCasesLoseToNoGenerator) {
+  std::vector<std::pair<int, int>> sizes = {{8, 32}, {16, 64}};
+  if (testing::full_sweeps()) sizes.emplace_back(64, 512);
+  for (const auto& [ranks, micro_batches] : sizes) {
+    SearchRequest request;
+    request.ranks = ranks;
+    request.micro_batches = micro_batches;
+    request.costs = CostModel(parse_uniform_cost("f=5,i=6,w=4,fb=13"), 1);
+    request.rounds = 4;
+    request.seconds = 600;
+    const SearchResult result = search(request);
+    EXPECT_LE(result.makespan, *best_known(request)) << ranks;
+    EXPECT_GE(result.makespan, result.lower_bound);
+    EXPECT_LT(result.gap(), 0.1) << ranks;
+  }
+}
+
 std::int64_t most_bytes(const Simulation& run) {
   std::int64_t most = 0;
   for (const RankResult& rank : run.ranks)
