@@ -214,6 +214,7 @@ void MpiLink::hear() {
 // A control message is 'L' from a rank that leaves and 'A' from one that goes on failing, and after it the
 // rank that failed first and why, where one has: "A2 out of luck".
 void MpiLink::hear(int from, std::string_view text) {
+  if (text.empty()) return;
   if (text.front() == 'L') left_[from] = true;
   text.remove_prefix(1);
   int rank = -1;
