@@ -206,6 +206,8 @@ void Gradients::end_step() {
     gradient = std::move(before);
   }
   put_aside_.clear();
+  for (Copies& copies : copies_)
+    if (!copies.buffers.empty()) transport_.broadcast(copies.group, copies.root, copies.buffers);
 }
 
 void Gradients::sum(const Copies& copies) {

@@ -30,7 +30,7 @@ class Gradients {
   /// Puts aside the gradients that there are, so that only this step's are summed.
   void begin_step();
 
-  /// Sums this step's gradients and adds what was put aside.
+  /// Sums this step's gradients and adds what was put aside; gives all copies the first one's buffers.
   void end_step();
 
   /// The sum of the squares of the gradients that this rank counts: over all ranks, each parameter once.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "counterflow/runtime/error.h"
+#include "counterflow/runtime/log.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -236,6 +237,7 @@ void MpiLink::tell_all(char kind) {
 void MpiLink::look_for_dead_ranks() {
   for (const int rank : processes_->take_ended()) {
     advance();  // its last words
+    if (!left_[rank]) log(LogLevel::kInfo, rank_, "the process of rank " + std::to_string(rank) + " is dead");
     if (!left_[rank] && !failure_) failure_ = Failure{rank, "its process is dead"};
     left_[rank] = true;
     dead_[rank] = true;
@@ -250,7 +252,10 @@ void MpiLink::check_failure() {
 void MpiLink::check_termination() {
   if (!TerminationScope::requested()) return;
   const auto now = Clock::now();
-  if (!told_to_end_) told_to_end_ = now;
+  if (!told_to_end_) {
+    told_to_end_ = now;
+    log(LogLevel::kInfo, rank_, "SIGTERM");
+  }
   // The rank that died may still come to light.
   if (now - *told_to_end_ > kGrace)
     throw TransportError("told to end (SIGTERM), as mpirun does when another rank has ended");

@@ -14,6 +14,7 @@
 #include "counterflow/error.h"
 #include "counterflow/program.h"
 #include "counterflow/runtime/error.h"
+#include "counterflow/runtime/log.h"
 #include "counterflow/runtime/profile.h"
 #include "counterflow/runtime/random.h"
 #include "executor.h"
@@ -96,7 +97,11 @@ class Pipeline::Impl {
         gradients_->end_step();
         return result;
       };
+      const Clock::time_point begin = Clock::now();
       StepResult result = recorded_ ? recorded_->run(batch, body) : body(batch);
+      if (log_enabled(LogLevel::kDebug))
+        log(LogLevel::kDebug, transport_.rank(),
+            "step " + std::to_string(num_steps_) + ": " + seconds(Clock::now() - begin));
       ++num_steps_;
       return result;
     });
@@ -199,10 +204,13 @@ class Pipeline::Impl {
     try {
       return function();
     } catch (const PeerFailed& error) {
-      failed_ = name_ + ": " + where(error.rank()) + error.reason();
+      const std::string text = where(error.rank()) + error.reason();
+      log(LogLevel::kInfo, transport_.rank(), text);
+      failed_ = name_ + ": " + text;
       throw StepFailed(failed_);
     } catch (const std::exception& error) {
       const std::string text = where() + message_of(error);
+      log(LogLevel::kInfo, transport_.rank(), text);
       transport_.abort(text);
       failed_ = name_ + ": " + text;
       if (!running_ && dynamic_cast<const InvalidConfig*>(&error)) throw InvalidConfig(failed_);
@@ -246,6 +254,16 @@ class Pipeline::Impl {
     training_ = std::make_unique<Executor>(schedule_, program_, setup);
     evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
     if (options_.recorder) recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters());
+    log_set_up();
+  }
+
+  void log_set_up() const {
+    if (!log_enabled(LogLevel::kInfo)) return;
+    std::string held;
+    for (const std::int32_t number : stage_numbers_) held += " " + std::to_string(number);
+    log(LogLevel::kInfo, transport_.rank(),
+        schedule_.name + ", " + std::to_string(schedule_.num_ranks()) + " ranks, " +
+            std::to_string(schedule_.num_micro_batches()) + " micro-batches: holds stages" + held);
   }
 
   void check_ranks() const {

@@ -334,6 +334,29 @@ TEST(BatchTest, CopiesStartEqualBuffersToo) {
   }
 }
 
+TEST(BatchTest, CopiesKeepTheFirstOnesBuffers) {
+  std::mutex mutex;
+  std::map<int, Tensors> means;  // by rank, of stage 0
+  const at::Tensor x = rows(16, 0).to(torch::kFloat);
+  run_local(2, [&](Transport& transport) {
+    nn::Sequential model(nn::BatchNorm1d(3), nn::Linear(3, 3));
+    Pipeline pipeline(generate("dualpipe", {2, 4}), transport, split(model, 2), {.loss = mean_square});
+    for (int step = 0; step < 2; ++step) pipeline.step({x}, {x});
+    const std::lock_guard lock(mutex);
+    for (const NamedTensor& buffer : pipeline.stage(0).buffers())
+      means[transport.rank()].push_back(buffer.tensor.clone());
+  });
+  // The copy on rank 0 sees the first half of the micro-batches.
+  nn::BatchNorm1d expected(3);
+  for (int step = 0; step < 2; ++step)
+    for (int m = 0; m < 2; ++m) expected(x.slice(0, 4 * m, 4 * m + 4));
+  ASSERT_EQ(means[0].size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(means[0][i].equal(expected->buffers()[i])) << i;
+    EXPECT_TRUE(means[1][i].equal(expected->buffers()[i])) << i;
+  }
+}
+
 TEST(BatchTest, RecomputationCountsBatchNormsOnce) {
   std::vector<at::Tensor> means;
   for (const bool recompute : {false, true}) {

@@ -1,9 +1,14 @@
 // Holds a pipeline to the plain loop.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
+#include "counterflow/generate.h"
 #include "counterflow/runtime/pipeline.h"
 #include "models.h"
 #include "world.h"
@@ -20,5 +25,11 @@ std::shared_ptr<Stage> make_plain_stage(const std::shared_ptr<models::StageModul
 /// and gradients of the plain loop, and every bit of the loop that adds in the schedule's order.
 void expect_conforms(const Schedule& schedule, const models::Model& model, const PipelineOptions& options,
                      const World& world, const MakeStage& make = make_plain_stage);
+
+/// The sizes that a generator is tried at: those of a few that fit it.
+std::vector<Size> sizes_to_try(const Generator& generator);
+
+/// For tests whose parameter is a generator.
+std::string name_of_tested(const testing::TestParamInfo<const Generator*>& tested);
 
 }  // namespace counterflow::runtime

@@ -19,27 +19,6 @@
 namespace counterflow::runtime {
 namespace {
 
-/// Messages come when they like.
-World late_world(const Faults& faults) {
-  return {"late", [faults](int num_ranks, const std::function<void(Transport&)>& body) {
-            run_local(num_ranks, [&](Transport& transport) {
-              FaultyTransport late(transport, faults);
-              body(late);
-            });
-          }};
-}
-
-/// The sizes to try of a generator: those that fit.
-std::vector<Size> sizes_of(const Generator& generator) {
-  std::vector<Size> sizes;
-  for (const Size tried : {Size{2, 4, 0}, Size{3, 6, 0}, Size{4, 8, 0}, Size{8, 20, 0}}) {
-    Size size = tried;
-    if (size.stages_per_rank == 0) size.stages_per_rank = generator.stages_per_rank;
-    if (generator.fits(size)) sizes.push_back(size);
-  }
-  return sizes;
-}
-
 std::shared_ptr<Stage> make_stage_of_pieces(const std::shared_ptr<models::StageModule>& module) {
   std::vector<Piece> pieces;
   for (auto& forward : module->pieces())
@@ -55,7 +34,7 @@ class ConformanceTest : public testing::TestWithParam<const Generator*> {
   template <class Check>
   void for_sizes(int min_ranks, int max_ranks, Check check) const {
     int checked = 0;
-    for (const Size& size : sizes_of(*GetParam())) {
+    for (const Size& size : sizes_to_try(*GetParam())) {
       if (size.ranks < min_ranks || size.ranks > max_ranks) continue;
       SCOPED_TRACE(std::to_string(size.ranks) + " x " + std::to_string(size.micro_batches));
       check(generate(*GetParam(), size));
@@ -92,8 +71,8 @@ TEST_P(ConformanceTest, TrainsStagesOfPieces) {
 TEST_P(ConformanceTest, DoesNotDependOnTimings) {
   for_sizes(2, 4, [](const Schedule& schedule) {
     const auto model = models::mlp(schedule.num_stages());
-    const Faults late{.seed = 7, .max_delay = std::chrono::microseconds(300)};
-    expect_conforms(schedule, *model, options_for(*model), late_world(late));
+    const Faults faults{.seed = 7, .max_delay = std::chrono::microseconds(300)};
+    expect_conforms(schedule, *model, options_for(*model), late(local_world(), faults));
   });
 }
 
@@ -138,12 +117,7 @@ TEST(SearchConformanceTest, TrainsAnMlpAsThePlainLoop) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Generators, ConformanceTest,
-                         testing::ValuesIn(all_generators().begin(), all_generators().end()),
-                         [](const auto& tested) {
-                           std::string name;
-                           for (const char c : tested.param->name) name += c == '-' ? '_' : c;
-                           return name;
-                         });
+                         testing::ValuesIn(all_generators().begin(), all_generators().end()), name_of_tested);
 
 }  // namespace
 }  // namespace counterflow::runtime

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "counterflow/runtime/transport.h"
+#include "world.h"
 
 namespace counterflow::runtime {
 
@@ -68,5 +69,17 @@ class FaultyTransport : public Transport {
   const Faults faults_;
   std::mt19937_64 random_;
 };
+
+/// A world whose messages come when they like.
+inline World late(const World& world, const Faults& faults) {
+  return {"late_" + world.name,
+          [world, faults](int num_ranks, const std::function<void(Transport&)>& body) {
+            world.run(num_ranks, [&](Transport& transport) {
+              FaultyTransport late(transport, faults);
+              body(late);
+            });
+          },
+          world.processes};
+}
 
 }  // namespace counterflow::runtime

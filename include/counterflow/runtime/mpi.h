@@ -23,7 +23,7 @@ namespace counterflow::runtime {
 /// returned.
 ///
 /// Returns when all ranks are through. An exception on one rank ends the others' waits with PeerFailed; all
-/// ranks then wait a moment for one another, so that each can report its error before mpirun ends those that
+/// ranks then wait up to 5 s for one another, so that each can report its error before mpirun ends those that
 /// are left. Let the process exit non-zero then, without another call of MPI.
 ///
 /// A rank whose process dies is noticed at once by those on the same host. mpirun sends SIGTERM to those that

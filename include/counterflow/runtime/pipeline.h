@@ -124,8 +124,8 @@ class Pipeline {
  public:
   /// Collective: all ranks of the transport. Throws InvalidConfig where the schedule is wrong, or differs
   /// between ranks, or does not fit their number, and StepFailed where another rank fails.
-  /// `transport` outlives the pipeline. Copies of a stage start equal, buffers included: as on the first of
-  /// their ranks. Later, buffers that a forward writes (batch norm's averages) are each copy's own.
+  /// `transport` outlives the pipeline. Copies of a stage start equal, as on the first of their ranks, and
+  /// stay so: after each step all have the first one's buffers (batch norm's averages), as with torch's DDP.
   Pipeline(Schedule schedule, Transport& transport, const StageFactory& make_stage, PipelineOptions options);
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;

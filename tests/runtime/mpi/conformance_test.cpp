@@ -2,43 +2,84 @@
 #include "../conformance.h"
 
 #include <gtest/gtest.h>
+#include <mpi.h>
 
+#include <chrono>
+#include <string>
+
+#include "../faulty_transport.h"
 #include "counterflow/generate.h"
 #include "counterflow/runtime/module.h"
 
 namespace counterflow::runtime {
 namespace {
 
-class MpiConformanceTest : public testing::TestWithParam<const char*> {
+const World& world() {
+  static const World mpi = worlds().front();
+  return mpi;
+}
+
+int num_processes() {
+  int number = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &number);
+  return number;
+}
+
+class MpiConformanceTest : public testing::TestWithParam<const Generator*> {
  protected:
-  static Schedule schedule() { return generate(GetParam(), {4, 8}); }
+  template <class Check>
+  static void for_sizes(int min_ranks, int max_ranks, Check check) {
+    int checked = 0;
+    for (const Size& size : sizes_to_try(*GetParam())) {
+      if (size.ranks < min_ranks || size.ranks > max_ranks) continue;
+      SCOPED_TRACE(std::to_string(size.ranks) + " x " + std::to_string(size.micro_batches));
+      check(generate(*GetParam(), size));
+      ++checked;
+    }
+    EXPECT_GT(checked, 0);
+  }
 };
 
 TEST_P(MpiConformanceTest, TrainsAnMlpAsThePlainLoop) {
-  const auto model = models::mlp(schedule().num_stages());
-  expect_conforms(schedule(), *model, options_for(*model), worlds().front());
+  for_sizes(2, 4, [](const Schedule& schedule) {
+    const auto model = models::mlp(schedule.num_stages());
+    expect_conforms(schedule, *model, options_for(*model), world());
+  });
+}
+
+TEST_P(MpiConformanceTest, DoesNotDependOnTimings) {
+  for_sizes(4, 4, [](const Schedule& schedule) {
+    const auto model = models::mlp(schedule.num_stages());
+    const Faults faults{.seed = 7, .max_delay = std::chrono::microseconds(300)};
+    expect_conforms(schedule, *model, options_for(*model), late(world(), faults));
+  });
 }
 
 TEST_P(MpiConformanceTest, TrainsATransformerWithTiesDropoutAndRecomputationAsThePlainLoop) {
-  const auto model = models::gpt(schedule().num_stages(), 0.1);
-  PipelineOptions options = options_for(*model);
-  options.recompute = {1};
-  expect_conforms(schedule(), *model, options, worlds().front());
+  for_sizes(4, 4, [](const Schedule& schedule) {
+    const auto model = models::gpt(schedule.num_stages(), 0.1);
+    PipelineOptions options = options_for(*model);
+    options.recompute = {1, schedule.num_stages() - 1};
+    expect_conforms(schedule, *model, options, world());
+  });
+}
+
+TEST_P(MpiConformanceTest, TrainsEightRanksAsThePlainLoop) {
+  if (num_processes() < 8) GTEST_SKIP() << "needs mpirun -n 8";
+  for_sizes(8, 8, [](const Schedule& schedule) {
+    const auto model = models::mlp(schedule.num_stages());
+    expect_conforms(schedule, *model, options_for(*model), world());
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Generators, MpiConformanceTest,
-                         testing::Values("dualpipe", "zbv", "1f1b", "interleaved-zero-bubble"),
-                         [](const auto& tested) {
-                           std::string name;
-                           for (const char* c = tested.param; *c; ++c) name += *c == '-' ? '_' : *c;
-                           return name;
-                         });
+                         testing::ValuesIn(all_generators().begin(), all_generators().end()), name_of_tested);
 
 TEST(MpiReplicasTest, ReplicasAddTheirGradients) {
   // Two pipelines of two ranks each, with the same batch: as one of them.
   const Schedule schedule = generate("1f1b", {2, 4});
   const auto model = models::mlp(schedule.num_stages());
-  worlds().front().run(4, [&](Transport& transport) {
+  world().run(4, [&](Transport& transport) {
     PipelineOptions options = options_for(*model);
     options.replicas = 2;
     Pipeline pipeline(
