@@ -64,7 +64,9 @@ TEST_P(MpiConformanceTest, TrainsATransformerWithTiesDropoutAndRecomputationAsTh
   });
 }
 
-TEST_P(MpiConformanceTest, TrainsEightRanksAsThePlainLoop) {
+class MpiEightRanksTest : public MpiConformanceTest {};
+
+TEST_P(MpiEightRanksTest, TrainsAsThePlainLoop) {
   if (num_processes() < 8) GTEST_SKIP() << "needs mpirun -n 8";
   for_sizes(8, 8, [](const Schedule& schedule) {
     const auto model = models::mlp(schedule.num_stages());
@@ -74,6 +76,10 @@ TEST_P(MpiConformanceTest, TrainsEightRanksAsThePlainLoop) {
 
 INSTANTIATE_TEST_SUITE_P(Generators, MpiConformanceTest,
                          testing::ValuesIn(all_generators().begin(), all_generators().end()), name_of_tested);
+INSTANTIATE_TEST_SUITE_P(Generators, MpiEightRanksTest,
+                         testing::Values(&find_generator("1f1b"), &find_generator("interleaved-zero-bubble"),
+                                         &find_generator("zbv"), &find_generator("dualpipe")),
+                         name_of_tested);
 
 TEST(MpiReplicasTest, ReplicasAddTheirGradients) {
   // Two pipelines of two ranks each, with the same batch: as one of them.
