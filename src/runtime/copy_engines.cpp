@@ -278,12 +278,23 @@ class CopyFabric : public DeviceFabric {
  private:
   static std::string closed_key(int rank) { return "counterflow/copy/closed/" + std::to_string(rank); }
 
+  /// The same memory in fewer, larger slots: what groups exchange is larger than messages, and not urgent.
+  CopyEngineOptions options_in_group() const {
+    constexpr int kFewer = 2;
+    CopyEngineOptions options = options_;
+    if (options.slots >= 2 * kFewer) {
+      options.slots /= kFewer;
+      options.slot_bytes *= kFewer;
+    }
+    return options;
+  }
+
   CopyLine& open(const std::string& name, int from, int to) {
     const bool sends = from == rank_;
     const int peer = sends ? to : from;
     const std::string key =
         "counterflow/copy/" + name + "/" + std::to_string(from) + "-" + std::to_string(to) + "/";
-    auto line = std::make_unique<CopyLine>(flags_, options_, sends);
+    auto line = std::make_unique<CopyLine>(flags_, name == "channel" ? options_ : options_in_group(), sends);
     meeting_.set(key + std::to_string(rank_), line->handle());
     line->meet(meeting_.fetch(key + std::to_string(peer)));
     if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);

@@ -4,6 +4,7 @@
 
 #include "counterflow/error.h"
 #include "counterflow/runtime/module.h"
+#include "lanes.h"
 #include "weight_split.h"
 
 namespace counterflow::runtime {
@@ -70,8 +71,12 @@ class PieceStage : public Stage {
 
   std::unique_ptr<StageBackward> forward_with_backward(const Tensors& inputs, Tensors& outputs) override {
     auto backward = std::make_unique<PieceBackward>(lanes_);
+    Lanes lanes(inputs);
+    Progress forward = lanes.begin();
     outputs = inputs;
-    for (const Piece& piece : pieces_) outputs = backward->forward(piece, outputs);
+    for (const Piece& piece : pieces_)
+      forward = lanes.run(piece.lane, forward, outputs, [&] { outputs = backward->forward(piece, outputs); });
+    lanes.join(forward, outputs);
     return backward;
   }
 
@@ -80,21 +85,29 @@ class PieceStage : public Stage {
     auto* other = dynamic_cast<PieceBackward*>(&backward);
     if (!other) return nullptr;
     auto mine = std::make_unique<PieceBackward>(lanes_);
+    Lanes lanes(inputs);
+    Progress ahead = lanes.begin();
+    Progress behind = ahead;
     outputs = inputs;
     input_gradients = output_gradients;
     for (const PieceStep& step : interleave(lanes_, other->lanes())) {
       switch (step.part) {
         case Part::kForward:
-          outputs = mine->forward(pieces_[step.piece], outputs);
+          ahead = lanes.run(lanes_[step.piece], ahead, outputs,
+                            [&] { outputs = mine->forward(pieces_[step.piece], outputs); });
           break;
         case Part::kInputGradient:
-          input_gradients = other->input_gradients(step.piece, input_gradients);
+          behind = lanes.run(other->lanes()[step.piece], behind, input_gradients,
+                             [&] { input_gradients = other->input_gradients(step.piece, input_gradients); });
           break;
-        case Part::kWeightGradient:
-          other->weight_gradients(step.piece);
+        case Part::kWeightGradient:  // what it needs lies on its own lane
+          lanes.run(other->lanes()[step.piece], {other->lanes()[step.piece], nullptr}, {},
+                    [&] { other->weight_gradients(step.piece); });
           break;
       }
     }
+    lanes.join(ahead, outputs);
+    lanes.join(behind, input_gradients);
     return mine;
   }
 

@@ -341,10 +341,17 @@ class Pipeline::Impl {
     running_ = &executor;
     const bool is_recorded = records_timeline_ && &executor == training_.get();
     TimelineRecorder* const recorder = is_recorded ? &timeline_recorder_ : nullptr;
-    if (recorder) recorder->clear();
+    if (recorder) recorder->clear(device());
     executor.run(batch, step_number, result, recorder);
     running_ = nullptr;
     return result;
+  }
+
+  /// Where this rank computes: where its parameters are.
+  c10::Device device() const {
+    for (const auto& stage : stages_)
+      for (const NamedTensor& parameter : stage->parameters()) return parameter.tensor.device();
+    return c10::kCPU;
   }
 
   /// Gathers what each rank knows of its stages.

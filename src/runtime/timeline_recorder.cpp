@@ -37,23 +37,55 @@ std::vector<Value> take(std::string_view& bytes, const Value& any) {
 
 }  // namespace
 
-void TimelineRecorder::clear() {
+void TimelineRecorder::clear(c10::Device device) {
   bars_.clear();
+  waits_.clear();
   sends_.clear();
   receipts_.clear();
+  in_action_ = false;
+  clock_.start(device);
+}
+
+void TimelineRecorder::begin() {
+  begin_ = clock_.read();
+  waited_ = {};
+  in_action_ = true;
 }
 
 void TimelineRecorder::end(const Action& action) {
-  const std::int64_t end = now();
+  const std::int64_t end = clock_.read();
   bars_.push_back({action, begin_, end});
+  waits_.push_back(waited_);
   begin_ = end;
+  waited_ = {};
+  in_action_ = false;
+}
+
+void TimelineRecorder::arrived(const Pass& producer) {
+  const std::int64_t now = clock_.read();
+  receipts_.push_back({producer, waits_from_, now});
+  if (in_action_) waited_ = {waits_from_, now};
 }
 
 std::string TimelineRecorder::bytes() const {
+  std::vector<Bar> bars = bars_;
+  for (std::size_t i = 0; i < bars.size(); ++i) {
+    const Span& wait = waits_[i];
+    const std::int64_t waited = wait.end == wait.begin ? 0 : clock_.ns(wait.end) - clock_.ns(wait.begin);
+    bars[i].begin = clock_.ns(bars[i].begin) + waited;
+    bars[i].end = clock_.ns(bars[i].end);
+  }
+  std::vector<Event> sends = sends_;
+  for (Event& send : sends) send.begin = clock_.ns(send.begin);
+  std::vector<Event> receipts = receipts_;
+  for (Event& receipt : receipts) {
+    receipt.begin = clock_.ns(receipt.begin);
+    receipt.end = clock_.ns(receipt.end);
+  }
   std::string bytes;
-  append(bytes, bars_);
-  append(bytes, sends_);
-  append(bytes, receipts_);
+  append(bytes, bars);
+  append(bytes, sends);
+  append(bytes, receipts);
   return bytes;
 }
 

@@ -1,29 +1,31 @@
 // Notes when a rank does what, for Timelines of real runs. Two readings of the clock an action.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "counterflow/runtime/transport.h"
 #include "counterflow/timeline.h"
+#include "step_clock.h"
 
 namespace counterflow::runtime {
 
 class TimelineRecorder {
  public:
-  void clear();
+  /// A step begins, by the clock of this device.
+  void clear(c10::Device device);
 
-  void begin() { begin_ = now(); }
+  void begin();
 
   /// An action has ended. The next one begins, unless begin() is called.
   void end(const Action& action);
 
-  /// A message left, one is waited for, and it is here.
-  void sent(const Message& message) { sends_.push_back({message.producer, now(), 0}); }
-  void wait() { waits_from_ = now(); }
-  void arrived(const Pass& producer) { receipts_.push_back({producer, waits_from_, now()}); }
+  /// A message left, one is waited for, and it is here. What an action waits for after its begin does not
+  /// count to it: its begin is noted so much later.
+  void sent(const Message& message) { sends_.push_back({message.producer, clock_.read(), 0}); }
+  void wait() { waits_from_ = clock_.read(); }
+  void arrived(const Pass& producer);
 
   /// What was noted, for timeline() in the same program on the same kind of machine.
   std::string bytes() const;
@@ -44,14 +46,23 @@ class TimelineRecorder {
     std::vector<Event> receipts;  ///< by producer; from the begin of the wait to its end
   };
 
-  static std::int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+  /// Readings of the clock.
+  struct Span {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
+
   static Noted read(const std::string& bytes);
   static void check(const Noted& noted, const Placement& placement);
   static void add_transfers(Timeline& timeline, const std::vector<Noted>& ranks);
 
+  StepClock clock_;
   std::int64_t begin_ = 0;
   std::int64_t waits_from_ = 0;
-  std::vector<Bar> bars_;
+  bool in_action_ = false;
+  Span waited_;              ///< in the action at hand
+  std::vector<Bar> bars_;    ///< readings instead of times
+  std::vector<Span> waits_;  ///< in each of them
   std::vector<Event> sends_;
   std::vector<Event> receipts_;
 };

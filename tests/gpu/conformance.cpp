@@ -29,6 +29,7 @@
 #include "counterflow/runtime/launch.h"
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
+#include "counterflow/runtime/pieces.h"
 #include "counterflow/runtime/pipeline.h"
 #include "on_device.h"
 
@@ -52,14 +53,26 @@ struct Case {
   bool transformer;
   at::ScalarType type;
   double tolerance;  ///< of ‖found − expected‖ / ‖expected‖, of a gradient
+  bool in_pieces = false;
 };
 
 constexpr Case kCases[] = {{"MLP fp64", false, at::kDouble, 1e-13},
+                           {"MLP in pieces", false, at::kDouble, 1e-13, true},
                            {"MLP fp32", false, at::kFloat, 1e-5},
                            {"transformer bf16", true, at::kBFloat16, 3e-2}};
 
 std::unique_ptr<models::Model> make_model(const Case& one, int num_stages) {
   return one.transformer ? models::gpt(num_stages, 0) : models::mlp(num_stages);
+}
+
+/// Every other piece on the communication lane.
+std::shared_ptr<Stage> make_stage(const Case& one, const std::shared_ptr<models::StageModule>& module) {
+  if (!one.in_pieces) return runtime::make_stage(module);
+  std::vector<Piece> pieces;
+  for (auto& forward : module->pieces())
+    pieces.push_back({std::to_string(pieces.size()),
+                      pieces.size() % 2 ? Lane::kCommunication : Lane::kCompute, std::move(forward)});
+  return runtime::make_stage(std::move(pieces), module);
 }
 
 Batch batch_of(const models::Model& model, const Pipeline& pipeline, int step) {
@@ -136,7 +149,8 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   if (const auto names = on_cpu->tied(); !names.empty()) options.ties.clear();
   if (expected) options.recorder = make_cuda_recorder(device.index());
   Pipeline pipeline(
-      schedule, transport, [&](int stage) { return make_stage(model.stage(stage)); }, std::move(options));
+      schedule, transport, [&](int stage) { return make_stage(one, model.stage(stage)); },
+      std::move(options));
   double error = 0;
   for (int step = 0; step < 4; ++step) {
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
@@ -206,7 +220,7 @@ void check_leaks(const Launch& launch, const OpenStore& open_store, int device) 
     const auto transport =
         make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
                            launch.rank, launch.num_ranks, {.link = g_link, .device = device});
-    check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, kCases[1]);
+    check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, kCases[2]);
     c10::cuda::CUDACachingAllocator::emptyCache();
     free.push_back(free_bytes() >> 20);
     tensors.push_back(c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device))
@@ -225,7 +239,7 @@ void check_leaks(const Launch& launch, const OpenStore& open_store, int device) 
 /// One forward of rank 1 ends badly in the third step. What the other ranks see, and how soon.
 void end_badly(const std::string& how, const Launch& launch, const OpenStore& open_store, int device) {
   const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
-  const auto on_cpu = make_model(kCases[1], schedule.num_stages());
+  const auto on_cpu = make_model(kCases[2], schedule.num_stages());
   const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)),
                                at::kFloat);
   const auto transport =
@@ -238,7 +252,7 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
       schedule, *transport,
       [&](int number) {
         const auto inner = model.stage(number);
-        return make_stage(
+        return runtime::make_stage(
             [&, inner](const Tensors& inputs) {
               if (launch.rank == 1 && ++forwards == 10) {
                 if (how == "killed") kill(getpid(), SIGKILL);
@@ -309,6 +323,14 @@ void run_shared(int ranks) {
   });
 }
 
+void run_small() {
+  for (const Case& one : {kCases[1], kCases[3]})
+    run_local(2, [&](Transport& transport) {
+      c10::cuda::set_device(0);
+      check(transport, at::Device(at::kCUDA, 0), generate("dualpipe", {2, 4}), one);
+    });
+}
+
 }  // namespace
 }  // namespace counterflow::runtime
 
@@ -324,6 +346,8 @@ int main(int argc, char** argv) {
       run_threads(ranks);
     else if (mode == "local")
       run_shared(ranks);
+    else if (mode == "small")
+      run_small();
     else
       run_processes(mode);
   } catch (const std::exception& error) {

@@ -18,7 +18,8 @@ class Module;
 
 namespace counterflow::runtime {
 
-/// What a piece keeps busy.
+/// What a piece keeps busy. On a GPU the compute lane is the current stream and the communication lane a
+/// stream beside it: a piece starts when what it takes is there, whatever the other lane does meanwhile.
 enum class Lane : std::uint8_t { kCompute, kCommunication };
 
 /// Takes what the piece before gives; the first takes the stage's inputs, the last gives its outputs.

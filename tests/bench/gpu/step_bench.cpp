@@ -22,6 +22,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -38,6 +39,8 @@
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
 #include "counterflow/runtime/pipeline.h"
+#include "counterflow/simulate.h"
+#include "counterflow/timeline.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -163,20 +166,11 @@ struct Bench {
   std::vector<double> run(const std::string& name, const Schedule& schedule, Transport& transport,
                           bool recorded, double* error) {
     PipelineOptions pipeline_options;
-    pipeline_options.loss = [](const at::Tensor& output, const at::Tensor& target) {
-      return at::mse_loss(output, target);
-    };
     if (recorded) pipeline_options.recorder = make_cuda_recorder(options.device().index());
     c10::cuda::CUDACachingAllocator::emptyCache();
     c10::cuda::CUDACachingAllocator::resetPeakStats(options.device().index());
-    const int stages = schedule.num_stages();
-    Pipeline pipeline(
-        schedule, transport,
-        [&](int stage) {
-          return make_stage(std::make_shared<Layers>(c, c.layers * stage / stages,
-                                                     c.layers * (stage + 1) / stages, options));
-        },
-        pipeline_options);
+    const auto made = make_pipeline(schedule, transport, pipeline_options);
+    Pipeline& pipeline = *made;
     const Batch all = batch();
     std::vector<double> times = measure(pipeline, all);
     if (const char* folder = std::getenv("TRACE"))
@@ -208,12 +202,127 @@ struct Bench {
     return generate(name.substr(0, colon), size);
   }
 
+  std::unique_ptr<Transport> open_transport(bool nccl = false) {
+    const auto prefix = "run" + std::to_string(runs++);
+    return make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
+                              launch.rank, launch.num_ranks,
+                              {.link = nccl ? GpuLink::kNccl : GpuLink::kAutomatic,
+                               .device = options.device().index(),
+                               .max_ctas = ctas});
+  }
+
+  std::unique_ptr<Pipeline> make_pipeline(const Schedule& schedule, Transport& transport,
+                                          PipelineOptions with = {}) const {
+    with.loss = [](const Tensors& outputs, const Tensors& targets) {
+      return at::mse_loss(outputs[0], targets[0]);
+    };
+    const int stages = schedule.num_stages();
+    return std::make_unique<Pipeline>(
+        schedule, transport,
+        [this, stages](int stage) {
+          return make_stage(std::make_shared<Layers>(c, c.layers * stage / stages,
+                                                     c.layers * (stage + 1) / stages, options));
+        },
+        std::move(with));
+  }
+
+  /// What the runtime makes of pairs of stages that do not overlap: the forward, then the backward.
+  static Schedule in_turn(Schedule schedule) {
+    for (auto& actions : schedule.actions) {
+      std::vector<Action> all;
+      for (const Action& action : actions)
+        for (const Pass& pass : action.passes()) all.emplace_back(pass);
+      actions = std::move(all);
+    }
+    return schedule;
+  }
+
+  /// The costs of a stage, shared out over several.
+  static CostModel divide(const CostModel& costs, int num_stages) {
+    CostModel divided = costs;
+    const int each = num_stages / static_cast<int>(costs.stages.size());
+    divided.stages.clear();
+    for (int stage = 0; stage < num_stages; ++stage) {
+      StageCost cost = costs.stages[stage / each];
+      cost.f /= each;
+      cost.i /= each;
+      cost.w /= each;
+      divided.stages.push_back(cost);
+    }
+    return divided;
+  }
+
+  /// The median time of a message that was waited for, in µs.
+  static Time transfer_time(const Timeline& timeline) {
+    std::vector<Time> times;
+    for (const LinkTimeline& link : timeline.links)
+      for (const Transfer& transfer : link.transfers)
+        if (transfer.end > transfer.begin) times.push_back((transfer.end - transfer.begin) / 1000);
+    if (times.empty()) return 0;
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+  /// From the first action's begin to the last one's end, of a step, in ms.
+  static double span(Pipeline& pipeline, const Batch& all) {
+    for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
+    pipeline.step(all);
+    Time end = 0;
+    const Timeline timeline = pipeline.timeline();
+    for (const RankTimeline& rank : timeline.ranks) end = std::max(end, rank.bars.back().end);
+    return static_cast<double>(end) * 1e-6;
+  }
+
+  void say(const char* format, ...) const __attribute__((format(printf, 2, 3))) {
+    if (launch.rank != 0) return;
+    va_list arguments;
+    va_start(arguments, format);
+    std::vprintf(format, arguments);
+    va_end(arguments);
+    std::fflush(stdout);
+  }
+
+  CostModel profile(Pipeline& pipeline, const Batch& all) const {
+    CostModel costs = pipeline.profile(all, 3);
+    pipeline.record_timeline(true);
+    pipeline.step(all);
+    costs.p2p = transfer_time(pipeline.timeline());
+    say("%s profile: p2p %lld us", case_name.c_str(), static_cast<long long>(costs.p2p));
+    for (const StageCost& stage : costs.stages)
+      say("; f %lld i %lld w %lld", static_cast<long long>(stage.f), static_cast<long long>(stage.i),
+          static_cast<long long>(stage.w));
+    say("\n");
+    return costs;
+  }
+
+  void predict() {
+    std::optional<CostModel> costs;
+    const Batch all = batch();
+    for (const char* name : {"1f1b", "zbv", "dualpipe-v", "dualpipe"}) {
+      const auto transport = open_transport();
+      const Schedule schedule = make_schedule(name);
+      const auto pipeline = make_pipeline(schedule, *transport);
+      const std::vector<double> times = measure(*pipeline, all);
+      if (!costs) costs = profile(*pipeline, all);
+      pipeline->record_timeline(true);
+      std::vector<double> spans;
+      for (int step = 0; step < 3; ++step) spans.push_back(span(*pipeline, all));
+      std::sort(spans.begin(), spans.end());
+      const Simulation simulated = simulate(in_turn(schedule), divide(*costs, schedule.num_stages()));
+      const double predicted = static_cast<double>(simulated.makespan) * 1e-3;
+      say("%s predict %-12s %8.2f ms, its actions take %8.2f ms (%+.1f %%), the whole step %8.2f ms\n",
+          case_name.c_str(), name, predicted, spans[1], 100 * (predicted / spans[1] - 1),
+          times[times.size() / 2]);
+    }
+  }
+
   void run(std::string name) {
     const bool recorded = name.find("+recorded") != std::string::npos;
     const bool nccl = name.find("+nccl") != std::string::npos;
     const std::string full = name;
     name = name.substr(0, name.find('+'));
     double error = 0;
+    if (name == "predict") return predict();
     if (name == "none") {
       // A pipeline of one rank: recorded by hand, over a transport that carries nothing.
       const auto prefix = "alone" + std::to_string(runs++) + "/" + std::to_string(launch.rank);
@@ -223,13 +332,7 @@ struct Bench {
       const auto times = run(full, generate("1f1b", {1, c.micro_batches}), *transport, recorded, &error);
       return report(full, times, launch.num_ranks, 0);
     }
-    const auto prefix = "run" + std::to_string(runs++);
-    const auto transport =
-        make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
-                           launch.rank, launch.num_ranks,
-                           {.link = nccl ? GpuLink::kNccl : GpuLink::kAutomatic,
-                            .device = options.device().index(),
-                            .max_ctas = ctas});
+    const auto transport = open_transport(nccl);
     const Schedule schedule = make_schedule(name);
     const auto times = run(full, schedule, *transport, recorded, &error);
     report(full, times, 1, error);
