@@ -160,9 +160,9 @@ void MpiLink::advance(Transfer& transfer) {
     MPI_Status status;
     const int result = MPI_Test(&transfer.requests[transfer.num_done], &done, &status);
     const std::string peer = "rank " + std::to_string(transfer.peer);
+    if (result == MPI_SUCCESS && done == 0) return;
+    const int expected = transfer.sizes[transfer.num_done++];  // a failed one is over, too
     if (result != MPI_SUCCESS) check(result, ((transfer.is_receive ? "from " : "to ") + peer).c_str());
-    if (done == 0) return;
-    const int expected = transfer.sizes[transfer.num_done++];
     if (!transfer.is_receive) continue;
     int size = 0;
     MPI_Get_count(&status, MPI_BYTE, &size);

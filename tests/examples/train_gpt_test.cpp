@@ -48,9 +48,9 @@ class TrainGptTest : public testing::Test {
  protected:
   TrainGptTest() { std::ofstream(folder_ / "text") << made_up_text(); }
 
-  Result run(const std::string& arguments) const {
-    const std::string line = std::string("cd '") + folder_.path() + "' && '" COUNTERFLOW_TRAIN_GPT "' text " +
-                             "--sample 20 " + arguments + " 2>&1";
+  Result run(const std::string& arguments, const std::string& launcher = "") const {
+    const std::string line = std::string("cd '") + folder_.path() + "' && " + launcher +
+                             " '" COUNTERFLOW_TRAIN_GPT "' text " + "--sample 20 " + arguments + " 2>&1";
     Result result;
     FILE* pipe = popen(line.c_str(), "r");
     char buffer[4096];
@@ -80,6 +80,28 @@ TEST_F(TrainGptTest, TrainsAsAnUnpipelinedRunDoes) {
         << result.output;
   }
 }
+
+#ifdef COUNTERFLOW_MPIRUN
+TEST_F(TrainGptTest, TrainsInProcessesAsInThreads) {
+  const std::string mpirun =
+      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
+      "OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1 " COUNTERFLOW_MPIRUN;
+  const std::string options = tiny_ + "--steps 4 --check-steps 4 --tied --dropout 0.2 ";
+  const Result processes = run(options + "--transport mpi --checkpoint processes", mpirun + " 4");
+  ASSERT_EQ(processes.status, 0) << processes.output;
+  EXPECT_TRUE(processes.says("the losses of the first 4 steps equal an unpipelined run's bit for bit"))
+      << processes.output;
+  ASSERT_EQ(run(options + "--checkpoint threads").status, 0);
+  for (const std::string stage : {"0", "1", "2", "3"}) {
+    const std::string name = "/step-000000004/stage-0000" + stage + ".safetensors";
+    EXPECT_FALSE(read("threads" + name).empty());
+    EXPECT_TRUE(read("threads" + name) == read("processes" + name)) << name;
+  }
+  const Result too_few = run(options + "--transport mpi", mpirun + " 3");
+  EXPECT_NE(too_few.status, 0);
+  EXPECT_TRUE(too_few.says("is for 4 ranks; there are 3")) << too_few.output;
+}
+#endif
 
 TEST_F(TrainGptTest, LearnsMoreThanPairs) {
   const Result result =
