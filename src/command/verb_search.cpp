@@ -1,3 +1,4 @@
+#include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -5,6 +6,7 @@
 
 #include "checks.h"
 #include "cost_options.h"
+#include "counterflow/error.h"
 #include "counterflow/format.h"
 #include "counterflow/search.h"
 #include "counterflow/simulate.h"
@@ -24,6 +26,7 @@ struct Options {
   SearchRequest request;
   CostOptions costs;
   std::vector<std::string> placements;
+  std::string stages_per_rank;
   std::string memory;
   bool pareto = false;
   int limits = 8;
@@ -154,6 +157,35 @@ std::string result_json(const SearchRequest& request, const SearchResult& result
   return json.dump(2) + "\n";
 }
 
+/// "2,4-6": 2, 4, 5, 6.
+std::vector<int> parse_ranges(const std::string& text) {
+  constexpr int kMost = 64;  // numbers: each is searched
+  std::vector<int> numbers;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  const auto read = [&](int& number) {
+    const auto [rest, error] = std::from_chars(at, end, number);
+    at = rest;
+    return error == std::errc() && number >= 1 && number <= Placement::kMaxStages;
+  };
+  while (true) {
+    int first = 0;
+    bool good = read(first);
+    int last = first;
+    if (good && at != end && *at == '-') {
+      ++at;
+      good = read(last);
+    }
+    if (!good || last < first || last - first >= kMost || (at != end && *at != ',')) {
+      throw InvalidConfig("--stages-per-rank: expected numbers or ranges like 2,4-6, found \"" +
+                          text.substr(0, 40) + "\"");
+    }
+    for (int number = first; number <= last; ++number) numbers.push_back(number);
+    if (at == end) return numbers;
+    ++at;
+  }
+}
+
 ExitStatus run_pareto(const Options& options) {
   const Frontier frontier =
       with_progress("searching", [&] { return search_frontier(options.request, options.limits); });
@@ -169,6 +201,7 @@ ExitStatus run(Options options) {
   SearchRequest& request = options.request;
   request.costs = options.costs.read();
   if (!options.memory.empty()) request.costs.memory_bytes = parse_bytes(options.memory);
+  if (!options.stages_per_rank.empty()) request.stages_per_rank = parse_ranges(options.stages_per_rank);
   for (const std::string& name : options.placements) request.placements.push_back(find_placement_kind(name));
   const StopOnInterrupt interrupt;
   request.stop = interrupt.token();
@@ -200,9 +233,8 @@ Verb search_verb(CLI::App& app) {
           "Only these: one (stage a rank), loop, v, bidirectional (two copies of every stage). With one "
           "of them costs and activations are of its stages, otherwise of a 1/ranks share of the model")
       ->type_name("NAME");
-  verb->add_option("--stages-per-rank", request.stages_per_rank, "Stages a rank for loop, like 2,4 (2)")
-      ->delimiter(',')
-      ->check(whole_number(1, Placement::kMaxStages))
+  verb->add_option("--stages-per-rank", options->stages_per_rank,
+                   "Stages a rank for loop, like 4, or 2,4, or 2-4 (2)")
       ->type_name("V");
   verb->add_option("--copies", request.copies, "Copies of the parameters at most, 1 or 2 (2)")
       ->check(whole_number(1, 2))

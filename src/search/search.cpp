@@ -46,7 +46,9 @@ class Deadline {
       : forward_(outer, [this] { source_.request_stop(); }),
         thread_([this, seconds](const std::stop_token& end) {
           std::unique_lock lock(mutex_);
-          changed_.wait_for(lock, end, std::chrono::duration<double>(seconds), [] { return false; });
+          constexpr double kMost = 1e9;  // beyond which clocks overflow
+          const std::chrono::duration<double> time(seconds < kMost ? seconds : kMost);
+          changed_.wait_for(lock, end, time, [] { return false; });
           source_.request_stop();
         }) {}
 

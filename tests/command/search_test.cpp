@@ -52,6 +52,26 @@ TEST(SearchCommandTest, EveryPointOfAFrontierIsAFileThatVerifies) {
   }
 }
 
+TEST(SearchCommandTest, TakesARangeOfStagesARank) {
+  const auto stages_of = [](const char* range) {
+    const CommandResult result = run_command({"search", "--ranks", "2", "--micro-batches", "4", "--placement",
+                                              "loop", "--stages-per-rank", range, "--rounds", "0", "--json"});
+    if (result.status != 0) return result.err;
+    std::string stages;
+    const auto json = nlohmann::json::parse(result.out);
+    for (const auto& family : json["families"])
+      stages += std::to_string(family["stages_per_rank"].get<int>()) + " ";
+    return stages;
+  };
+  EXPECT_EQ(stages_of("2,4-5"), "2 4 5 ");
+  EXPECT_EQ(stages_of("3"), "3 ");
+  for (const char* wrong : {"0", "3-2", "2,", "a", "1-1000", "-1", "2-", "99999999999"}) {
+    EXPECT_EQ(stages_of(wrong),
+              "counterflow: --stages-per-rank: expected numbers or ranges like 2,4-6, found \"" +
+                  std::string(wrong) + "\"\n");
+  }
+}
+
 TEST(SearchCommandTest, StoppedEarlyGivesTheBestSoFar) {
   const CommandResult result = run_shell("timeout --signal=INT 0.5 \"" COUNTERFLOW_COMMAND
                                          "\" search --ranks 6 --micro-batches 30 --cost f=4,i=5,w=3,fb=11 "
