@@ -45,10 +45,20 @@ TEST(SearchTest, ReachesProvenOptima) {
   EXPECT_EQ(makespan_of(v_request(3, 6, "f=1,i=1,w=1,fb=2", 7, 4)), 32);
 }
 
+/// Stops as soon as it is there.
+void expect_reaches(SearchRequest request, Time makespan) {
+  std::stop_source source;
+  request.stop = source.get_token();
+  request.progress = [&](const SearchProgress& progress) {
+    if (progress.makespan <= Fraction{makespan, 1}) source.request_stop();
+  };
+  EXPECT_LE(makespan_of(request), makespan);
+}
+
 TEST(SearchTest, BeatsEveryGeneratorOnFourRanks) {
-  EXPECT_LE(makespan_of(v_request(4, 8, "f=4,i=4,w=4,fb=11", 9, 8)), 197);
-  EXPECT_LE(makespan_of(v_request(4, 8, "f=4,i=4,w=4,fb=10", 9, 8)), 192);
-  EXPECT_LE(makespan_of(v_request(4, 10, "f=4,i=4,w=4,fb=11", 9, 8)), 242);
+  expect_reaches(v_request(4, 8, "f=4,i=4,w=4,fb=11", 9, 12), 197);
+  expect_reaches(v_request(4, 8, "f=4,i=4,w=4,fb=10", 9, 12), 192);
+  expect_reaches(v_request(4, 10, "f=4,i=4,w=4,fb=11", 9, 12), 242);
 }
 
 /// The least makespan of the generators' schedules, folded and unfolded, that fit a request.
@@ -67,7 +77,7 @@ std::optional<Fraction> best_known(const SearchRequest& request) {
 // A hundred fixed instances: W apart from I, uneven stages, pairs, transfer times, links, little memory.
 TEST(SearchTest, IsBetterThanWhatIsKnownInMostOfAHundredAndNeverWorse) {
   searching::Random random(100);
-  const int instances = testing::sweep(20, 100);
+  const int instances = testing::sweep(12, 100);
   int better = 0;
   int open = 0;  // neither better nor proven to be the best
   for (int i = 0; i < instances; ++i) {
@@ -84,12 +94,12 @@ TEST(SearchTest, IsBetterThanWhatIsKnownInMostOfAHundredAndNeverWorse) {
     open += !is_better && !result.optimal();
   }
   EXPECT_GE(better, instances * 3 / 4);
-  EXPECT_LE(open, instances / 20) << better << " better";
+  EXPECT_LE(open, instances / 20 + 1) << better << " better";
 }
 
 TEST(SearchTest, LargeCasesLoseToNoGenerator) {
-  std::vector<std::pair<int, int>> sizes = {{8, 32}, {16, 64}};
-  if (testing::full_sweeps()) sizes.emplace_back(64, 512);
+  std::vector<std::pair<int, int>> sizes = {{8, 32}};
+  if (testing::full_sweeps()) sizes.insert(sizes.end(), {{16, 64}, {64, 512}});
   for (const auto& [ranks, micro_batches] : sizes) {
     SearchRequest request;
     request.ranks = ranks;
@@ -115,7 +125,7 @@ std::int64_t most_bytes(const Simulation& run) {
 TEST(SearchTest, FitsMemoryInBytes) {
   searching::Random random(9);
   int found = 0;
-  const int instances = testing::sweep(12, 60);
+  const int instances = testing::sweep(8, 60);
   for (int i = 0; i < instances; ++i) {
     SearchRequest request = testing::random_request(random, 5);
     request.max_activations.reset();
