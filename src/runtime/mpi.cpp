@@ -27,6 +27,9 @@ void start_mpi() {
   int started = 0;
   MPI_Initialized(&started);
   if (started != 0) return;
+  // MpiLink sleeps where it waits. Where there are more ranks than cores Open MPI would give up the core
+  // besides, in every look for messages: a send then takes as long as the other ranks' time slices.
+  ::setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0);
   int provided = 0;
   // Serialized, as abort() may come from any thread.
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
