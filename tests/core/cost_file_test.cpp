@@ -137,15 +137,15 @@ TEST(CostFileTest, RefusesDeepAndEndlessJson) {
 }
 
 TEST(CostFileTest, SaysWhichKeyIsWrong) {
-  EXPECT_EQ(
-      error_of("[]"),
-      "c:1:1: a cost file: expected an object with unit, stages, layers, overlap, p2p, links and memory_bytes, found "
-      "\"[\"");
+  EXPECT_EQ(error_of("[]"),
+            "c:1:1: a cost file: expected an object with unit, stages, layers, overlap, p2p, links and "
+            "memory_bytes, found "
+            "\"[\"");
   EXPECT_EQ(error_of("{}"), "c:1:1: a cost file: expected one of the keys stages and layers, found none");
-  EXPECT_EQ(
-      error_with("p2p", "p3p"),
-      "c:20:4: a cost file: expected a key out of unit, stages, layers, overlap, p2p, links and memory_bytes, found "
-      "\"p3p\"");
+  EXPECT_EQ(error_with("p2p", "p3p"),
+            "c:20:4: a cost file: expected a key out of unit, stages, layers, overlap, p2p, links and "
+            "memory_bytes, found "
+            "\"p3p\"");
   EXPECT_EQ(error_with("\"unit\": \"us\"", "\"p2p\": 3"),
             "c:20:4: a cost file: expected p2p once, found it again");
   EXPECT_EQ(error_with("\"us\"", "1"), "c:2:11: unit: expected a text, found \"1\"");

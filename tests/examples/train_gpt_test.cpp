@@ -85,7 +85,8 @@ TEST_F(TrainGptTest, TrainsAsAnUnpipelinedRunDoes) {
 TEST_F(TrainGptTest, TrainsInProcessesAsInThreads) {
   const std::string mpirun =
       "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 "
-      "OMPI_MCA_hwloc_base_binding_policy=none OMP_NUM_THREADS=1 " COUNTERFLOW_MPIRUN;
+      "OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none "
+      "OMP_NUM_THREADS=1 " COUNTERFLOW_MPIRUN;
   const std::string options = tiny_ + "--steps 4 --check-steps 4 --tied --dropout 0.2 ";
   const Result processes = run(options + "--transport mpi --checkpoint processes", mpirun + " 4");
   ASSERT_EQ(processes.status, 0) << processes.output;
