@@ -31,6 +31,7 @@
 #include "counterflow/runtime/module.h"
 #include "counterflow/runtime/pieces.h"
 #include "counterflow/runtime/pipeline.h"
+#include "counterflow/timeline.h"
 #include "on_device.h"
 
 namespace counterflow::runtime {
@@ -323,7 +324,40 @@ void run_shared(int ranks) {
   });
 }
 
+/// Times by the device's clock: as many bars as actions, one after the other, all within the step's time.
+void check_timeline(Transport& transport, at::Device device) {
+  const Schedule schedule = generate("dualpipe", {2, 4});
+  const auto on_cpu = make_model(kCases[2], schedule.num_stages());
+  const models::OnDevice model(*on_cpu, device, at::kFloat);
+  Pipeline pipeline(
+      schedule, transport, [&](int stage) { return runtime::make_stage(model.stage(stage)); },
+      options_for(model));
+  const CostModel costs = pipeline.profile(batch_of(model, pipeline, 0), 2);
+  bool good = true;
+  for (const StageCost& stage : costs.stages) good &= stage.f > 0 && stage.i > 0 && stage.w > 0;
+  pipeline.record_timeline(true);
+  const auto start = Clock::now();
+  pipeline.step(batch_of(model, pipeline, 0));
+  const Timeline timeline = pipeline.timeline();
+  const double ns = 1e9 * seconds_since(start);
+  for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+    const std::vector<Bar>& bars = timeline.ranks[rank].bars;
+    good &= bars.size() == schedule.actions[rank].size();
+    Time end = 0;
+    for (const Bar& bar : bars) {
+      good &= end <= bar.begin && bar.begin < bar.end;
+      end = bar.end;
+    }
+    good &= static_cast<double>(end) < ns;
+  }
+  report(good, transport.rank(), "timeline and profile by the device's clock");
+}
+
 void run_small() {
+  run_local(2, [&](Transport& transport) {
+    c10::cuda::set_device(0);
+    check_timeline(transport, at::Device(at::kCUDA, 0));
+  });
   for (const Case& one : {kCases[1], kCases[3]})
     run_local(2, [&](Transport& transport) {
       c10::cuda::set_device(0);
