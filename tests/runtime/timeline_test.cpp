@@ -1,6 +1,7 @@
 // What is noted of steps, and costs from it.
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 #include <torch/nn/modules/linear.h>
 
@@ -77,6 +78,31 @@ TEST(TimelineTest, HoldsTheScheduleOfEveryRank) {
       EXPECT_EQ(num_transfers, name == std::string("zbv") ? 2U * 8 * 6 : 2U * 8 * 3);
     });
   }
+}
+
+thread_local std::vector<std::string> opened;
+
+std::unique_ptr<at::ObserverContext> note_range(const at::RecordFunction& function) {
+  opened.emplace_back(function.name());
+  return nullptr;
+}
+
+TEST(TimelineTest, EveryActionOpensARangeInTheOneSpelling) {
+  const Schedule schedule = generate("dualpipe", {4, 8});
+  run_local(4, [&](Transport& transport) {
+    Pipeline pipeline(schedule, transport,
+                      [](int stage) {
+                        return std::make_shared<SleepingStage>(UniformCost{0, 0, 0, {}}, stage);
+                      },
+                      {.loss = kLoss});
+    const auto handle = at::addThreadLocalCallback(
+        at::RecordFunctionCallback(note_range).scopes({at::RecordScope::USER_SCOPE}));
+    pipeline.step(ones(8));
+    at::removeCallback(handle);
+    std::vector<std::string> actions;
+    for (const Action& action : schedule.actions[transport.rank()]) actions.push_back(to_string(action));
+    EXPECT_EQ(opened, actions);
+  });
 }
 
 TEST(TimelineTest, ProfileFindsWhatStagesTake) {
