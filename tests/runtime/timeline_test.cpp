@@ -111,17 +111,16 @@ TEST(TimelineTest, ProfileFindsWhatStagesTake) {
     Pipeline pipeline(
         schedule, transport,
         [](int stage) {
-          return std::make_shared<SleepingStage>(UniformCost{1000 * (2 + stage), 1000, 3000, {}}, stage);
+          return std::make_shared<SleepingStage>(UniformCost{2000 * (2 + stage), 1000, 9000, {}}, stage);
         },
         {.loss = kLoss});
     const CostModel costs = pipeline.profile(ones(4), 2);
     ASSERT_EQ(costs.stages.size(), 2U);
     for (int stage = 0; stage < 2; ++stage) {
       // Never less than the sleep; how much more is the machine's business.
-      EXPECT_GE(costs.stages[stage].f, 1000 * (2 + stage));
+      EXPECT_GE(costs.stages[stage].f, 2000 * (2 + stage));
       EXPECT_GE(costs.stages[stage].i, 1000);
-      EXPECT_GE(costs.stages[stage].w, 3000);
-      EXPECT_LT(costs.stages[stage].i, costs.stages[stage].w);
+      EXPECT_GE(costs.stages[stage].w, 9000);
     }
     EXPECT_EQ(costs.stages[0].output_bytes, 4);
     EXPECT_GT(simulate(schedule, costs).makespan, 0);
