@@ -28,7 +28,7 @@ std::vector<Value> take(std::string_view& bytes, const Value& any) {
   if (bytes.size() < sizeof count) return {};
   std::memcpy(&count, bytes.data(), sizeof count);
   bytes.remove_prefix(sizeof count);
-  if (count > bytes.size() / sizeof(Value)) return {};
+  if (count == 0 || count > bytes.size() / sizeof(Value)) return {};
   std::vector<Value> values(count, any);
   std::memcpy(static_cast<void*>(values.data()), bytes.data(), count * sizeof(Value));
   bytes.remove_prefix(count * sizeof(Value));
