@@ -1,6 +1,7 @@
 // Whether the runtime takes the time that the simulator says: every generator at 8 ranks x 20 micro-batches,
 // ranks as threads, with stages that sleep for given times, which differ from stage to stage. Prints the
 // table that README quotes; exit status 1 where a step differs by more than 2 %.
+// On a machine that does other work `chrt -f 1` wakes the sleepers in time.
 //   [chrt -f 1] build/bin/sleeping_stages [MICROSECONDS a unit of time, by default 10000]
 #include <ATen/ops/ones.h>
 
