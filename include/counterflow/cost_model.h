@@ -60,12 +60,16 @@ struct CostModel {
   std::optional<Link> link;
   std::map<std::pair<std::int32_t, std::int32_t>, Link> link_of;
 
-  /// Memory of a rank's device in bytes; 0 where nothing is known.
+  /// Memory of a rank's device in bytes; 0 where nothing is known. `memory_of_rank` has each rank's own, or
+  /// is empty.
   std::int64_t memory_bytes = 0;
+  std::vector<std::int64_t> memory_of_rank;
 
   CostModel() = default;
   CostModel(const UniformCost& uniform, Time p2p_time = 0);  // NOLINT(google-explicit-constructor)
 
+  std::int64_t memory(int rank) const { return memory_of_rank.empty() ? memory_bytes : memory_of_rank[rank]; }
+  bool has_memory() const { return memory_bytes > 0 || !memory_of_rank.empty(); }
   bool has_links() const { return link.has_value() || !link_of.empty(); }
   const StageCost& stage(int index) const { return stages.size() == 1 ? stages[0] : stages[index]; }
 

@@ -86,8 +86,9 @@ std::string comparison_text(const Comparison& comparison, const Options& options
                      plural(options.compare.micro_batches, "micro-batch", "es") + "; " +
                      options.costs.describe() + "; costs and activations are of a 1/" +
                      std::to_string(options.compare.ranks) + " share of the model\n";
-  if (costs.memory_bytes > 0) text += "memory of a rank: " + bytes_text(costs.memory_bytes) + "\n";
-  return text + "\n" + table_text(comparison, costs.memory_bytes > 0) + skipped_text(comparison);
+  if (costs.memory_bytes > 0 && costs.memory_of_rank.empty())
+    text += "memory of a rank: " + bytes_text(costs.memory_bytes) + "\n";
+  return text + "\n" + table_text(comparison, costs.has_memory()) + skipped_text(comparison);
 }
 
 /// A number: whole where it is.
@@ -128,7 +129,10 @@ std::string comparison_json(const Comparison& comparison, const CompareOptions& 
 
 ExitStatus run(Options options) {
   options.compare.costs = options.costs.read();
-  if (!options.memory.empty()) options.compare.costs.memory_bytes = parse_bytes(options.memory);
+  if (!options.memory.empty()) {
+    options.compare.costs.memory_bytes = parse_bytes(options.memory);
+    options.compare.costs.memory_of_rank.clear();
+  }
   Comparison comparison;
   {
     Progress progress("comparing");

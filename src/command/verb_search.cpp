@@ -200,7 +200,10 @@ ExitStatus run_pareto(const Options& options) {
 ExitStatus run(Options options) {
   SearchRequest& request = options.request;
   request.costs = options.costs.read();
-  if (!options.memory.empty()) request.costs.memory_bytes = parse_bytes(options.memory);
+  if (!options.memory.empty()) {
+    request.costs.memory_bytes = parse_bytes(options.memory);
+    request.costs.memory_of_rank.clear();
+  }
   if (!options.stages_per_rank.empty()) request.stages_per_rank = parse_ranges(options.stages_per_rank);
   for (const std::string& name : options.placements) request.placements.push_back(find_placement_kind(name));
   const StopOnInterrupt interrupt;

@@ -14,11 +14,17 @@ std::int64_t divided_up(std::int64_t value, std::int64_t parts) {
   return value / parts + (value % parts != 0 ? 1 : 0);
 }
 
-void fill_memory(ComparisonRow& row, const Simulation& run, int parts, std::int64_t memory_bytes) {
+/// Whether a number of shares, of which a rank holds so much, fits into what it has for them.
+bool fits(std::int64_t bytes, int parts, std::int64_t memory_bytes) {
+  return memory_bytes == 0 || divided_up(bytes, parts) <= memory_bytes;
+}
+
+void fill_memory(ComparisonRow& row, const Simulation& run, int parts, const CostModel& shares) {
   std::int64_t most = -1;
   for (std::size_t rank = 0; rank < run.ranks.size(); ++rank) {
     const RankResult& result = run.ranks[rank];
     const std::int64_t total = result.static_bytes + result.peak_activation_bytes + result.receive_bytes;
+    row.fits_memory &= fits(total, parts, shares.memory(static_cast<int>(rank)));
     if (total <= most) continue;
     most = total;
     row.fullest_rank = static_cast<int>(rank);
@@ -26,7 +32,6 @@ void fill_memory(ComparisonRow& row, const Simulation& run, int parts, std::int6
     row.activation_bytes = divided_up(result.peak_activation_bytes, parts);
     row.receive_bytes = divided_up(result.receive_bytes, parts);
   }
-  row.fits_memory = memory_bytes == 0 || row.total_bytes() <= memory_bytes;
 }
 
 ComparisonRow measure(const Generator& generator, const Size& size, const Schedule& schedule,
@@ -41,7 +46,7 @@ ComparisonRow measure(const Generator& generator, const Size& size, const Schedu
   row.bubble_ratio = run.bubble_ratio();
   row.peak_activations = {run.peak_activations(), parts};
   row.receive_buffers = run.receive_buffers();
-  fill_memory(row, run, parts, shares.memory_bytes);
+  fill_memory(row, run, parts, shares);
   return row;
 }
 

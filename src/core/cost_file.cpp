@@ -63,7 +63,7 @@ class CostReader {
       if (member.key == "overlap") read_overlap(member, costs);
       if (member.key == "p2p") costs.p2p = number(member, "p2p", kMostTime);
       if (member.key == "links") read_links(member, costs);
-      if (member.key == "memory_bytes") costs.memory_bytes = number(member, "memory_bytes", kMostBytes);
+      if (member.key == "memory_bytes") read_memory(member, costs);
     }
     return costs;
   }
@@ -162,6 +162,17 @@ class CostReader {
       source_.fail(member.offset, expected.append(", found ").append(std::to_string(count)));
     }
     return first == nullptr ? 1 : first->items.size();
+  }
+
+  /// Of all ranks, or a list by rank.
+  void read_memory(const JsonValue& value, CostModel& costs) const {
+    if (value.kind != Kind::kArray) {
+      costs.memory_bytes = number(value, "memory_bytes", kMostBytes);
+      return;
+    }
+    for (const JsonValue& rank : value.items)
+      costs.memory_of_rank.push_back(
+          number(rank, "memory_bytes[" + std::to_string(costs.memory_of_rank.size()) + "]", kMostBytes));
   }
 
   void read_overlap(const JsonValue& value, CostModel& costs) const {
@@ -327,6 +338,11 @@ std::string format_cost_model(const CostModel& costs) {
   }
   if (!links.empty()) out["links"] = std::move(links);
   if (costs.memory_bytes != 0) out["memory_bytes"] = checked("memory_bytes", costs.memory_bytes, kMostBytes);
+  if (!costs.memory_of_rank.empty()) {
+    Json& memory = out["memory_bytes"] = Json::array();
+    for (const std::int64_t bytes : costs.memory_of_rank)
+      memory.push_back(checked("memory_bytes", bytes, kMostBytes));
+  }
   std::string text;
   append_pretty(text, out, "");
   return text + "\n";

@@ -39,6 +39,10 @@ void check_stages(const std::string& unit, const std::vector<StageCost>& stages)
 void check_between(const CostModel& costs, const std::string& unit, int num_units, int num_ranks) {
   check_not_negative("p2p", costs.p2p);
   check_not_negative("memory_bytes", costs.memory_bytes);
+  for (const std::int64_t bytes : costs.memory_of_rank) check_not_negative("memory_bytes of a rank", bytes);
+  if (!costs.memory_of_rank.empty() && costs.memory_of_rank.size() != static_cast<std::size_t>(num_ranks))
+    refuse("memory_bytes of ranks", static_cast<std::int64_t>(costs.memory_of_rank.size()),
+           "those of " + std::to_string(num_ranks));
   if (costs.overlap) check_not_negative("overlap", *costs.overlap);
   for (const auto& [pair, time] : costs.overlaps) {
     check_not_negative("overlap", time);

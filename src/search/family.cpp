@@ -42,11 +42,20 @@ std::int64_t saturated(std::int64_t value, std::int64_t factor) {
   return value > kMost / factor ? kMost : value * factor;
 }
 
-Limits limits_of(const Family& family, int rank, std::int64_t reserved_bytes) {
+/// A rank that stands for its mirror image too has what both have; for bounds, what one of them has.
+std::int64_t memory_of(const Family& family, int rank, bool most) {
+  const std::int64_t own = family.costs.memory(rank);
+  if (!family.folds()) return own;
+  const std::int64_t mirrored = family.costs.memory(family.placement.num_ranks() - 1 - rank);
+  if (own == 0 || mirrored == 0) return most ? 0 : std::max(own, mirrored);  // 0 is without limit
+  return most ? std::max(own, mirrored) : std::min(own, mirrored);
+}
+
+Limits limits_of(const Family& family, int rank, std::int64_t reserved_bytes, bool most) {
   Limits limits;
   if (family.max_activations) limits.activations = std::min(limits.activations, *family.max_activations);
-  if (family.costs.memory_bytes > 0)
-    limits.bytes = family.costs.memory_bytes - static_bytes(family, rank) - reserved_bytes;
+  if (const std::int64_t memory = memory_of(family, rank, most); memory > 0)
+    limits.bytes = memory - static_bytes(family, rank) - reserved_bytes;
   return limits;
 }
 
@@ -72,10 +81,14 @@ Family Family::with_micro_batches(int num_micro_batches) const {
 
 bool Family::allows(const Simulation& run) const {
   if (max_activations && run.peak_activations() > *max_activations) return false;
-  if (costs.memory_bytes == 0) return true;
-  return std::all_of(run.ranks.begin(), run.ranks.end(), [&](const RankResult& rank) {
-    return rank.static_bytes + rank.peak_activation_bytes + rank.receive_bytes <= costs.memory_bytes;
-  });
+  if (!costs.has_memory()) return true;
+  for (std::size_t rank = 0; rank < run.ranks.size(); ++rank) {
+    const std::int64_t memory = costs.memory(static_cast<int>(rank));
+    const RankResult& holds = run.ranks[rank];
+    if (memory > 0 && holds.static_bytes + holds.peak_activation_bytes + holds.receive_bytes > memory)
+      return false;
+  }
+  return true;
 }
 
 std::string Family::name() const {
@@ -114,7 +127,8 @@ Problem Family::problem(const std::vector<std::int64_t>& reserved_bytes, bool fa
 
   std::vector<Limits> limits;
   std::vector<std::int32_t> rank_of_stage;
-  for (int rank = 0; rank < num_ranks; ++rank) limits.push_back(limits_of(*this, rank, reserved_bytes[rank]));
+  for (int rank = 0; rank < num_ranks; ++rank)
+    limits.push_back(limits_of(*this, rank, reserved_bytes[rank], fastest));
   for (int stage = 0; stage < num_stages; ++stage) rank_of_stage.push_back(rank_of(stage));
   return {num_ranks, num_micro_batches, rank_of_stage, costs, transfers, limits, folds()};
 }
@@ -200,6 +214,8 @@ std::vector<Family> families_of(const SearchRequest& request, std::vector<Search
       if (!of_stages) {
         family.costs = cut_shares(request.costs, request.ranks, family.parts);
         family.costs.memory_bytes = saturated(request.costs.memory_bytes, family.parts);
+        family.costs.memory_of_rank = request.costs.memory_of_rank;
+        for (std::int64_t& bytes : family.costs.memory_of_rank) bytes = saturated(bytes, family.parts);
       }
       family.costs.check(family.placement.num_stages(), request.ranks);
     } else {

@@ -124,6 +124,9 @@ Frontier search_frontier(const SearchRequest& request, int limits) {
   for (std::size_t i = 0; i < lower.size(); ++i) {
     if (frontier.in_bytes) {
       one.costs.memory_bytes = lower[i];
+      one.costs.memory_of_rank = request.costs.memory_of_rank;
+      for (std::int64_t& bytes : one.costs.memory_of_rank)
+        bytes = bytes == 0 ? lower[i] : std::min(bytes, lower[i]);
     } else {
       one.max_activations = lower[i];
     }

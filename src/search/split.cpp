@@ -33,7 +33,8 @@ struct Balance {
 
 class Balancer {
  public:
-  explicit Balancer(const Family& family) : placement_(family.placement), memory_(family.costs.memory_bytes) {
+  explicit Balancer(const Family& family) : placement_(family.placement) {
+    for (int rank = 0; rank < placement_.num_ranks(); ++rank) memory_.push_back(family.costs.memory(rank));
     work_.push_back(0);
     bytes_.push_back(0);
     for (const StageCost& layer : family.costs.layers) {
@@ -49,14 +50,15 @@ class Balancer {
     begin_.assign(1, 0);
     for (const int layers : split) begin_.push_back(begin_.back() + layers);
     Balance balance;
-    for (const std::vector<std::int32_t>& stages : stages_on_) {
+    for (std::size_t rank = 0; rank < stages_on_.size(); ++rank) {
+      const std::vector<std::int32_t>& stages = stages_on_[rank];
       Time work = 0;
       std::int64_t bytes = 0;
       for (const std::int32_t stage : stages) {
         work += work_[begin_[stage + 1]] - work_[begin_[stage]];
         bytes += bytes_[begin_[stage + 1]] - bytes_[begin_[stage]];
       }
-      if (memory_ > 0) balance.too_many_bytes += std::max<std::int64_t>(0, bytes - memory_);
+      if (memory_[rank] > 0) balance.too_many_bytes += std::max<std::int64_t>(0, bytes - memory_[rank]);
       balance.longest = std::max(balance.longest, work);
       balance.squares += static_cast<double>(work) * static_cast<double>(work);
     }
@@ -109,8 +111,8 @@ class Balancer {
 
  private:
   const Placement& placement_;
-  std::int64_t memory_;
-  std::vector<Time> work_;  // of the layers before each
+  std::vector<std::int64_t> memory_;  ///< [rank]; 0: without limit
+  std::vector<Time> work_;            // of the layers before each
   std::vector<std::int64_t> bytes_;
   std::vector<std::vector<std::int32_t>> stages_on_;  // [rank]
   std::vector<int> begin_;

@@ -89,6 +89,18 @@ TEST(CostFileTest, WritesWhatItReads) {
   EXPECT_EQ(parse_cost_model(format_cost_model(pairs_only)), pairs_only);
 }
 
+TEST(CostFileTest, TakesMemoryOfEachRank) {
+  const CostModel costs =
+      parse_cost_model(R"({"stages": {"f": 1, "i": 1, "w": 1}, "memory_bytes": [80, 0, 40]})");
+  EXPECT_EQ(costs.memory_of_rank, (std::vector<std::int64_t>{80, 0, 40}));
+  EXPECT_EQ(costs.memory(2), 40);
+  EXPECT_EQ(parse_cost_model(format_cost_model(costs)), costs);
+  EXPECT_NO_THROW(costs.check(3, 3));
+  EXPECT_THROW(costs.check(2, 2), InvalidConfig);
+  EXPECT_EQ(error_of(R"({"stages": {"f": 1, "i": 1, "w": 1}, "memory_bytes": [80, -1]})").substr(0, 24),
+            "c:1:59: memory_bytes[1]:");
+}
+
 TEST(CostFileTest, TakesLayersInPlaceOfStages) {
   const CostModel costs = parse_cost_model(R"({"layers": {"f": [1, 2, 2], "i": 2, "w": 3}, "p2p": 1})");
   ASSERT_EQ(costs.layers.size(), 3U);

@@ -121,6 +121,49 @@ std::int64_t most_bytes(const Simulation& run) {
   return most;
 }
 
+// Of schedules that are mirror images each half has to fit either rank's memory; the bound holds for others
+// too.
+TEST(SearchTest, FitsTheMemoryOfEachRank) {
+  searching::Random random(19);
+  int found = 0;
+  const int instances = testing::sweep(8, 60);
+  for (int i = 0; i < instances; ++i) {
+    SearchRequest request = testing::random_request(random, 5);
+    request.max_activations.reset();
+    request.rounds = 2;
+    request.seconds = 600;
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
+    for (const searching::Family& family : testing::families(request)) {
+      for (const searching::Known& known : known_schedules(family))
+        least = std::min(least, most_bytes(simulate(known.schedule, family.costs)) / family.parts);
+    }
+    for (int rank = 0; rank < request.ranks; ++rank)
+      request.costs.memory_of_rank.push_back(
+          random.below(4) == 0 ? 0 : least * (100 + random.below(60)) / 100 + 1);
+    try {
+      const SearchResult result = search(request);
+      const Simulation run = simulate(result.schedule, result.costs);
+      for (int rank = 0; rank < request.ranks; ++rank) {
+        const RankResult& holds = run.ranks[rank];
+        const std::int64_t memory = result.costs.memory(rank);
+        if (memory == 0) continue;
+        EXPECT_LE(holds.static_bytes + holds.peak_activation_bytes + holds.receive_bytes, memory) << i;
+      }
+      for (const searching::Family& family : testing::families(request)) {
+        for (const searching::Known& known : known_schedules(family)) {
+          const Simulation fits = simulate(known.schedule, family.costs);
+          if (!family.allows(fits)) continue;
+          EXPECT_LE(result.lower_bound, (Fraction{fits.makespan, family.parts})) << i << " " << family.name();
+        }
+      }
+      ++found;
+    } catch (const InvalidConfig& error) {
+      ADD_FAILURE() << i << ": " << error.what();
+    }
+  }
+  EXPECT_EQ(found, instances);
+}
+
 // Receive buffers, which an order alone does not show, are counted too.
 TEST(SearchTest, FitsMemoryInBytes) {
   searching::Random random(9);
