@@ -82,18 +82,25 @@ std::string run_on_terminal(const std::vector<std::string>& arguments, bool no_c
   return text;
 }
 
-TEST(TerminalTest, ColourIsForTerminalsAlone) {
+class TerminalTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (Terminal().slave() < 0) GTEST_SKIP() << "there are no pseudo-terminals here (is /dev/pts mounted?)";
+  }
+};
+
+TEST_F(TerminalTest, ColourIsForTerminalsAlone) {
   EXPECT_NE(run_on_terminal({"list"}, false).find("\033[1mdualpipe\033[0m"), std::string::npos);
   EXPECT_EQ(run_command({"list"}).out.find('\033'), std::string::npos);
 }
 
-TEST(TerminalTest, NoColorIsRespected) {
+TEST_F(TerminalTest, NoColorIsRespected) {
   const std::string text = run_on_terminal({"list"}, true);
   EXPECT_NE(text.find("dualpipe"), std::string::npos);
   EXPECT_EQ(text.find('\033'), std::string::npos);
 }
 
-TEST(TerminalTest, AVerdictIsColoured) {
+TEST_F(TerminalTest, AVerdictIsColoured) {
   const TemporaryFolder folder;
   const std::string good = folder.write("good.csv", format(generate("1f1b", {2, 4})));
   const std::string broken = folder.write("broken.csv", "0F0\n");
@@ -124,13 +131,13 @@ std::string progress_of_a_run_that_waits(std::chrono::milliseconds time) {
   return text;
 }
 
-TEST(TerminalTest, ARunOfMoreThanASecondShowsProgressAndCleansUp) {
+TEST_F(TerminalTest, ARunOfMoreThanASecondShowsProgressAndCleansUp) {
   const std::string text = progress_of_a_run_that_waits(std::chrono::milliseconds(1500));
   EXPECT_NE(text.find("simulating - ["), std::string::npos) << text;
   EXPECT_TRUE(text.ends_with("\r\033[K")) << text;
 }
 
-TEST(TerminalTest, AShortRunShowsNone) {
+TEST_F(TerminalTest, AShortRunShowsNone) {
   EXPECT_EQ(progress_of_a_run_that_waits(std::chrono::milliseconds(0)), "");
 }
 
