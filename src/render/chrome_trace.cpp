@@ -15,7 +15,9 @@
 namespace counterflow {
 namespace {
 
-constexpr std::int64_t kFirstLink = 1 << 20;  // thread ids of links, above those of ranks
+// Thread ids. Perfetto takes the events of thread 0 for its idle thread's and loses some.
+constexpr std::int64_t kFirstRank = 1;
+constexpr std::int64_t kFirstLink = 1 << 20;  // above those of ranks
 constexpr std::size_t kBytesOfAnEvent = 110;
 
 /// Appends JSON to a text, piece by piece: number formatting without locale or allocation.
@@ -95,10 +97,10 @@ class Process {
       : timeline_(timeline), pid_(pid), unit_(trace_unit_ns(timeline)), json_(json) {}
 
   void write(const std::string& name, std::uint64_t& first_flow) {
-    name_track("process_name", 0, name);
+    name_track("process_name", kFirstRank, name);
     const std::vector<RankFlows> flows = flows_of(timeline_, first_flow);
     for (std::size_t rank = 0; rank < timeline_.ranks.size(); ++rank) {
-      const auto tid = static_cast<std::int64_t>(rank);
+      const std::int64_t tid = thread_of(rank);
       name_track("thread_name", tid, rank_track_name(rank));
       sort_track(tid, tid);
       write_bars(rank);
@@ -110,6 +112,8 @@ class Process {
   }
 
  private:
+  static std::int64_t thread_of(std::size_t rank) { return kFirstRank + static_cast<std::int64_t>(rank); }
+
   /// Begins an event; what follows are its own fields.
   Json& event(std::string_view phase, std::int64_t tid) {
     return json_.next() << "{\"ph\":\"" << phase << "\",\"pid\":" << pid_ << ",\"tid\":" << tid;
@@ -127,7 +131,7 @@ class Process {
   void write_bars(std::size_t rank) {
     for (const Bar& bar : timeline_.ranks[rank].bars) {
       const char kind = bar.action.is_overlap() ? 'X' : letter(bar.action.passes()[0].kind);
-      event("X", static_cast<std::int64_t>(rank)) << ",\"ts\":";
+      event("X", thread_of(rank)) << ",\"ts\":";
       json_.time(bar.begin * unit_) << ",\"dur\":";
       json_.time(bar.duration() * unit_) << ",\"cat\":\"" << std::string_view(&kind, 1) << "\",\"name\":\"";
       json_.action(bar.action) << "\"}";
@@ -136,7 +140,7 @@ class Process {
 
   /// An arrow binds to the bar that its time lies in: the sender's last moment, the receiver's first.
   void write_flows(std::size_t rank, const RankFlows& flows) {
-    const auto tid = static_cast<std::int64_t>(rank);
+    const std::int64_t tid = thread_of(rank);
     const std::vector<Bar>& bars = timeline_.ranks[rank].bars;
     for (const FlowEnd& end : flows.out) {
       const Bar& bar = bars[end.bar];
@@ -151,18 +155,19 @@ class Process {
   }
 
   void write_activations(std::size_t rank) {
-    const auto tid = static_cast<std::int64_t>(rank);
+    const std::int64_t tid = thread_of(rank);
+    const auto number = static_cast<std::int64_t>(rank);
     bool has_bytes = false;
     for (const ActivationSample& sample : timeline_.ranks[rank].activations) {
       event("C", tid) << ",\"ts\":";
       json_.time(sample.time * unit_)
-          << ",\"name\":\"activations, rank " << tid << "\",\"args\":{\"held\":" << sample.count << "}}";
+          << ",\"name\":\"activations, rank " << number << "\",\"args\":{\"held\":" << sample.count << "}}";
       has_bytes |= sample.bytes > 0;
     }
     if (!has_bytes) return;
     for (const ActivationSample& sample : timeline_.ranks[rank].activations) {
       event("C", tid) << ",\"ts\":";
-      json_.time(sample.time * unit_) << ",\"name\":\"activation bytes, rank " << tid
+      json_.time(sample.time * unit_) << ",\"name\":\"activation bytes, rank " << number
                                       << "\",\"args\":{\"bytes\":" << sample.bytes << "}}";
     }
   }

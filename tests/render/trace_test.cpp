@@ -112,6 +112,7 @@ class ChromeReader {
     const std::int64_t begin = to_ns(event["ts"]);
     const std::int64_t end = begin + to_ns(event["dur"]);
     EXPECT_EQ(event["pid"], 1);
+    EXPECT_GT(event["tid"], 0) << "Perfetto's idle thread";
     trace_.slices.emplace_back(tracks_.at(event["tid"]), event["name"], begin, end);
     slices_[event["tid"]].push_back(trace_.slices.back());
     times_[event["tid"]].emplace_back(begin, end);
@@ -275,7 +276,7 @@ TEST(TraceTest, TimesTooLongForMicrosecondsAreWrittenAsNanoseconds) {
   const auto json = nlohmann::json::parse(chrome_trace({&longer, 1}));
   double end = 0;
   for (const auto& event : json["traceEvents"]) {
-    if (event["ph"] == "X" && event["tid"] < 2)
+    if (event["ph"] == "X" && event["tid"] <= 2)
       end = std::max(end, event["ts"].get<double>() + event["dur"].get<double>());
   }
   EXPECT_DOUBLE_EQ(end, 15e17 / 1000);
