@@ -216,12 +216,10 @@ void Executor::run(const Pass& pass) {
     case PassKind::kInputGradient:
       backward(pass);
       break;
-    case PassKind::kWeightGradient: {
-      std::optional<Visit>& visit = cell(pass.stage, pass.micro_batch).visit;
-      visit->weight_gradients();
-      visit.reset();
+    case PassKind::kWeightGradient:
+      cell(pass.stage, pass.micro_batch).visit->weight_gradients();
+      end_visit(pass);
       break;
-    }
   }
   if (recorder_) recorder_->end(pass);
 }
@@ -238,7 +236,7 @@ void Executor::backward(const Pass& pass) {
   const Tensors& gradients = gradients_for(pass);
   if (pass.kind == PassKind::kBackward) {
     here.input_gradients = here.visit->backward(gradients);
-    here.visit.reset();
+    end_visit(pass);
   } else {
     here.input_gradients = here.visit->input_gradients(gradients);
   }
@@ -251,9 +249,15 @@ void Executor::overlap(const Pass& forward, const Pass& backward) {
   Visit visit = Visit::overlap(settings_of(forward), ahead.input.tensors, ahead.input.differentiable,
                                *behind.visit, gradients_for(backward), behind.input_gradients);
   ahead.input = {};
-  behind.visit.reset();
+  end_visit(backward);
   behind.output_gradients.clear();
   keep(forward, std::move(visit));
+}
+
+/// After the last of a micro-batch's passes through a stage, which may have left gradients of parameters.
+void Executor::end_visit(const Pass& backward) {
+  cell(backward.stage, backward.micro_batch).visit.reset();
+  if (setup_.wide_gradients) setup_.wide_gradients->widen(local_index_[backward.stage]);
 }
 
 VisitSettings Executor::settings_of(const Pass& forward) const {

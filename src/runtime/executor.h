@@ -15,6 +15,7 @@
 #include "counterflow/runtime/pipeline.h"
 #include "timeline_recorder.h"
 #include "visit.h"
+#include "wide_gradients.h"
 
 namespace counterflow::runtime {
 
@@ -27,6 +28,7 @@ class Executor {
     int first_rank = 0;                                 ///< of the transport's ranks: the schedule's rank 0
     const std::vector<std::int32_t>& stage_numbers;     ///< of this rank, ascending
     const std::vector<std::shared_ptr<Stage>>& stages;  ///< in that order
+    const WideGradients* wide_gradients = nullptr;      ///< of these stages, if any are asked for
   };
 
   /// Runs this rank's part of `program`, which is the lowered `schedule`. Both outlive the executor.
@@ -89,6 +91,7 @@ class Executor {
   void forward(const Pass& pass);
   void backward(const Pass& pass);
   void overlap(const Pass& forward, const Pass& backward);
+  void end_visit(const Pass& backward);
   VisitSettings settings_of(const Pass& forward) const;
   void keep(const Pass& forward, Visit visit);
   const Tensors& gradients_for(const Pass& backward);

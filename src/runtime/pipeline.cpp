@@ -21,6 +21,7 @@
 #include "gradients.h"
 #include "recorded_step.h"
 #include "timeline_recorder.h"
+#include "wide_gradients.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -60,6 +61,7 @@ std::string seconds(std::chrono::nanoseconds time) {
 std::string digest(const Schedule& schedule, const PipelineOptions& options) {
   std::size_t hash = std::hash<int>()(options.replicas);
   const auto add = [&hash](std::size_t value) { hash = hash * 1000003 + value; };
+  if (options.gradient_type) add(1 + static_cast<std::size_t>(*options.gradient_type));
   for (const auto& actions : schedule.actions) {
     add(actions.size());
     for (const Action& action : actions) add(std::hash<std::string>()(to_string(action)));
@@ -97,6 +99,7 @@ class Pipeline::Impl {
         gradients_->end_step();
         return result;
       };
+      if (wide_gradients_) wide_gradients_->widen();  // those that there are
       const Clock::time_point begin = Clock::now();
       StepResult result = recorded_ ? recorded_->run(batch, body) : body(batch);
       if (log_enabled(LogLevel::kDebug))
@@ -250,7 +253,10 @@ class Pipeline::Impl {
     gradients_ =
         std::make_unique<Gradients>(schedule_.placement, options_, transport_, stage_numbers_, stages_);
     gradients_->equalise();
-    const Executor::Setup setup{transport_, options_, first_rank_, stage_numbers_, stages_};
+    if (options_.gradient_type)
+      wide_gradients_ = std::make_unique<WideGradients>(*options_.gradient_type, stages_);
+    const Executor::Setup setup{transport_,     options_, first_rank_,
+                                stage_numbers_, stages_,  wide_gradients_.get()};
     training_ = std::make_unique<Executor>(schedule_, program_, setup);
     evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
     if (options_.recorder) recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters());
@@ -289,7 +295,7 @@ class Pipeline::Impl {
     for (std::size_t rank = 0; rank < digests.size(); ++rank)
       if (digests[rank] != digests[transport_.rank()])
         throw InvalidConfig("rank " + std::to_string(rank) +
-                            " has another schedule, or other replicas or ties, than rank " +
+                            " has another schedule, or other replicas, ties or gradient type, than rank " +
                             std::to_string(transport_.rank()));
   }
 
@@ -359,20 +365,24 @@ class Pipeline::Impl {
     std::string mine;
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       std::int64_t bytes = 0;
-      for (const NamedTensor& parameter : stages_[i]->parameters())
+      std::int64_t of_gradients = 0;
+      for (const NamedTensor& parameter : stages_[i]->parameters()) {
+        const at::ScalarType type = gradient_type(parameter.tensor, options_.gradient_type);
         bytes += static_cast<std::int64_t>(parameter.tensor.nbytes());
+        of_gradients += parameter.tensor.numel() * static_cast<std::int64_t>(c10::elementSize(type));
+      }
       mine += std::to_string(stage_numbers_[i]) + ' ' + std::to_string(training_->output_bytes()[i]) + ' ' +
-              std::to_string(bytes) + ' ';
+              std::to_string(bytes) + ' ' + std::to_string(of_gradients) + ' ';
     }
     for (const std::string& of_rank : guard("gathering bytes", [&] { return transport_.all_gather(mine); })) {
       std::istringstream numbers(of_rank);
       std::size_t stage = 0;
       StageCost read;
-      while (numbers >> stage >> read.output_bytes >> read.parameter_bytes) {
+      while (numbers >> stage >> read.output_bytes >> read.parameter_bytes >> read.gradient_bytes) {
         if (stage >= costs.stages.size()) break;
         costs.stages[stage].output_bytes = read.output_bytes;
         costs.stages[stage].parameter_bytes = read.parameter_bytes;
-        costs.stages[stage].gradient_bytes = read.parameter_bytes;
+        costs.stages[stage].gradient_bytes = read.gradient_bytes;
       }
     }
   }
@@ -394,6 +404,7 @@ class Pipeline::Impl {
   Program program_;
   Program forward_program_;
   std::unique_ptr<Gradients> gradients_;
+  std::unique_ptr<WideGradients> wide_gradients_;
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> evaluation_;
   std::unique_ptr<RecordedStep> recorded_;

@@ -13,9 +13,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
@@ -55,12 +57,21 @@ struct Case {
   at::ScalarType type;
   double tolerance;  ///< of ‖found − expected‖ / ‖expected‖, of a gradient
   bool in_pieces = false;
+  bool wide = false;  ///< gradients added up in fp32 (PipelineOptions::gradient_type)
 };
 
 constexpr Case kCases[] = {{"MLP fp64", false, at::kDouble, 1e-13},
                            {"MLP in pieces", false, at::kDouble, 1e-13, true},
                            {"MLP fp32", false, at::kFloat, 1e-5},
-                           {"transformer bf16", true, at::kBFloat16, 3e-2}};
+                           {"transformer bf16", true, at::kBFloat16, 3e-2},
+                           {"pieces bf16 + fp32", false, at::kBFloat16, 4e-3, true, true},
+                           {"transformer bf16 + fp32", true, at::kBFloat16, 3e-2, false, true}};
+
+/// Sums in fp32 are tried along a few schedules: B alone, I and W, copies, overlapped pairs.
+bool is_tried(const Case& one, const Schedule& schedule) {
+  return !one.wide || schedule.name == "1f1b" || schedule.name == "zbv" || schedule.name == "dualpipe" ||
+         schedule.name == "chimera";
+}
 
 std::unique_ptr<models::Model> make_model(const Case& one, int num_stages) {
   return one.transformer ? models::gpt(num_stages, 0) : models::mlp(num_stages);
@@ -105,10 +116,20 @@ double relative_error(const at::Tensor& found, const at::Tensor& expected) {
   return norm == 0 ? error : error / norm;
 }
 
+/// The plain loop's, with sums in fp32 where the case has them.
+plain::Run run_plain(const models::Model& model, const Case& one, int num_micro_batches) {
+  if (!one.wide) return plain::train(model, num_micro_batches, 1, {});
+  std::vector<int> order(num_micro_batches);
+  std::iota(order.begin(), order.end(), 0);
+  const std::vector<std::vector<std::vector<int>>> copies(model.num_stages, {order});
+  return plain::train(model, num_micro_batches, 1, {}, copies, at::kFloat);
+}
+
 /// The largest error of the losses and the gradients that this rank holds.
-double compare(const models::Model& model, const Pipeline& pipeline, const StepResult& result) {
+double compare(const models::Model& model, const Case& one, const Pipeline& pipeline,
+               const StepResult& result) {
   const int num_micro_batches = pipeline.schedule().num_micro_batches();
-  const plain::Run expected = plain::train(model, num_micro_batches, 1, {});
+  const plain::Run expected = run_plain(model, one, num_micro_batches);
   double error = 0;
   for (int m = 0; m < num_micro_batches; ++m) {
     if (!result.losses[m].defined()) continue;
@@ -118,8 +139,10 @@ double compare(const models::Model& model, const Pipeline& pipeline, const StepR
   for (const int stage : pipeline.stages()) {
     const auto parameters = pipeline.stage(stage).parameters();
     for (std::size_t p = 0; p < parameters.size(); ++p) {
-      const double found = relative_error(parameters[p].tensor.grad(), expected.gradients[stage].at(p));
+      const at::Tensor& gradient = parameters[p].tensor.grad();
+      const double found = relative_error(gradient, expected.gradients[stage].at(p));
       error = found <= error ? error : found;
+      if (one.wide && gradient.scalar_type() != at::kFloat) error = std::nan("");
     }
   }
   return error;
@@ -149,6 +172,7 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   PipelineOptions options = options_for(model);
   if (const auto names = on_cpu->tied(); !names.empty()) options.ties.clear();
   if (expected) options.recorder = make_cuda_recorder(device.index());
+  if (one.wide) options.gradient_type = at::kFloat;
   Pipeline pipeline(
       schedule, transport, [&](int stage) { return make_stage(one, model.stage(stage)); },
       std::move(options));
@@ -156,7 +180,7 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   for (int step = 0; step < 4; ++step) {
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
     const StepResult result = pipeline.step(batch_of(model, pipeline, 0));
-    const double found = compare(model, pipeline, result);
+    const double found = compare(model, one, pipeline, result);
     error = found <= error ? error : found;
     if (step == 0) pipeline.evaluate(batch_of(model, pipeline, 0));
   }
@@ -164,13 +188,41 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   bool same = true;
   for (std::size_t i = 0; expected && i < gradients.size(); ++i) same &= gradients[i].equal((*expected)[i]);
   char text[160];
-  std::snprintf(text, sizeof text, "%-24s %-17s rank %d: largest relative error %.2e%s",
+  std::snprintf(text, sizeof text, "%-24s %-23s rank %d: largest relative error %.2e%s",
                 schedule.name.c_str(), one.name, transport.rank(), error,
                 !expected ? ""
                 : same    ? ", recorded: the same bits"
                           : ", recorded: OTHER BITS");
   report(error <= one.tolerance && same, transport.rank(), text);
   return gradients;
+}
+
+/// Micro-batches in bf16 whose gradients are 1, more of them than bf16 can count: steps that accumulate, with
+/// an evaluation in between.
+void check_count(Transport& transport, at::Device device, bool recorded) {
+  constexpr int kMicroBatches = 602;
+  const Schedule schedule = generate("dualpipe", {transport.num_ranks(), kMicroBatches});
+  const auto on_cpu = models::counter(schedule.num_stages());
+  const models::OnDevice model(*on_cpu, device, at::kBFloat16);
+  PipelineOptions options = options_for(model);
+  options.gradient_type = at::kFloat;
+  if (recorded) options.recorder = make_cuda_recorder(device.index());
+  Pipeline pipeline(
+      schedule, transport, [&](int stage) { return runtime::make_stage(model.stage(stage)); },
+      std::move(options));
+  Batch batch = batch_of(model, pipeline, 0);
+  batch.weights.assign(kMicroBatches, 1);
+  bool good = true;
+  for (int step = 1; step <= 3; ++step) {
+    pipeline.step(batch);
+    for (const at::Tensor& parameter : pipeline.parameters())
+      good &= parameter.grad().scalar_type() == at::kFloat &&
+              parameter.grad().eq(step * kMicroBatches).all().item<bool>();
+    if (step == 1) pipeline.evaluate(batch);
+  }
+  report(good, transport.rank(),
+         "gradients of " + std::to_string(kMicroBatches) + " micro-batches in bf16 are counted in fp32" +
+             (recorded ? ", recorded" : ""));
 }
 
 /// Calls `each` for every generator that makes a schedule of this many ranks.
@@ -189,19 +241,25 @@ void for_generators(int ranks, Each each) {
 /// Each pipeline gets a transport, and each transport keys of its own. As it is, then recorded.
 void check_all(const OpenStore& open_store, int rank, int num_ranks, int device) {
   int number = 0;
+  const auto with_transport = [&](auto body) {
+    const std::string prefix = "pipeline" + std::to_string(number++);
+    const auto transport =
+        make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, rank,
+                           num_ranks, {.link = g_link, .device = device});
+    body(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+  };
   for_generators(num_ranks, [&](const Schedule& schedule) {
     for (const Case& one : kCases) {
+      if (!is_tried(one, schedule)) continue;
       Tensors gradients;
-      for (const bool recorded : {false, true}) {
-        const std::string prefix = "pipeline" + std::to_string(number++);
-        const auto transport =
-            make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
-                               rank, num_ranks, {.link = g_link, .device = device});
-        gradients = check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule,
-                          one, recorded ? &gradients : nullptr);
-      }
+      for (const bool recorded : {false, true})
+        with_transport([&](Transport& transport, at::Device on) {
+          gradients = check(transport, on, schedule, one, recorded ? &gradients : nullptr);
+        });
     }
   });
+  for (const bool recorded : {false, true})
+    with_transport([&](Transport& transport, at::Device on) { check_count(transport, on, recorded); });
 }
 
 std::size_t free_bytes() {
@@ -316,11 +374,17 @@ void run_shared(int ranks) {
   const int devices = c10::cuda::device_count();
   for_generators(ranks, [&](const Schedule& schedule) {
     for (const Case& one : kCases)
-      run_local(ranks, [&](Transport& transport) {
-        const auto device = static_cast<c10::DeviceIndex>(transport.rank() % devices);
-        c10::cuda::set_device(device);
-        check(transport, at::Device(at::kCUDA, device), schedule, one);
-      });
+      if (is_tried(one, schedule))
+        run_local(ranks, [&](Transport& transport) {
+          const auto device = static_cast<c10::DeviceIndex>(transport.rank() % devices);
+          c10::cuda::set_device(device);
+          check(transport, at::Device(at::kCUDA, device), schedule, one);
+        });
+  });
+  run_local(ranks, [&](Transport& transport) {
+    const auto device = static_cast<c10::DeviceIndex>(transport.rank() % devices);
+    c10::cuda::set_device(device);
+    check_count(transport, at::Device(at::kCUDA, device), false);
   });
 }
 

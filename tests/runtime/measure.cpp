@@ -2,6 +2,8 @@
 
 #include <c10/core/Allocator.h>
 
+#include <algorithm>
+
 namespace counterflow::runtime {
 namespace {
 
@@ -51,9 +53,11 @@ class ByteCount::Reporter : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, std::int64_t bytes, std::size_t, std::size_t, c10::Device) override {
     held += bytes;
+    most = std::max(most, held);
   }
   bool memoryProfilingEnabled() const override { return true; }
   std::int64_t held = 0;
+  std::int64_t most = 0;
 };
 
 ByteCount::ByteCount()
@@ -64,6 +68,10 @@ ByteCount::~ByteCount() = default;
 
 std::int64_t ByteCount::held() const {
   return reporter_->held;
+}
+
+std::int64_t ByteCount::most() const {
+  return reporter_->most;
 }
 
 }  // namespace counterflow::runtime

@@ -38,6 +38,7 @@ class ByteCount {
   ByteCount& operator=(const ByteCount&) = delete;
 
   std::int64_t held() const;  ///< more than at the start
+  std::int64_t most() const;  ///< that were held at any time
 
  private:
   class Reporter;

@@ -69,6 +69,19 @@ struct Mlp : Model {
   }
 };
 
+struct AddWeights : StageModule {
+  AddWeights() { register_parameter("weight", at::zeros({kWidth}, at::kDouble)); }
+  Tensors forward(const Tensors& inputs) override { return {inputs.at(0) + parameters().at(0)}; }
+};
+
+struct Counter : Model {
+  using Model::Model;
+  std::shared_ptr<StageModule> stage(int) const override { return std::make_shared<AddWeights>(); }
+  Tensors input(int, int) const override { return {at::zeros({kWidth}, at::kDouble)}; }
+  Tensors target(int, int) const override { return {at::zeros({kWidth}, at::kDouble)}; }
+  at::Tensor loss(const Tensors& outputs, const Tensors&) const override { return outputs.at(0).sum(); }
+};
+
 /// Attention and two linear layers with norms before them.
 struct Block {
   at::Tensor norm1, qkv, out, norm2, up, down;
@@ -154,6 +167,10 @@ std::vector<std::shared_ptr<StageModule>> Model::stages() const {
 
 std::unique_ptr<Model> mlp(int num_stages) {
   return std::make_unique<Mlp>(num_stages);
+}
+
+std::unique_ptr<Model> counter(int num_stages) {
+  return std::make_unique<Counter>(num_stages);
 }
 
 std::unique_ptr<Model> gpt(int num_stages, double dropout) {

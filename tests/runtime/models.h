@@ -44,6 +44,10 @@ struct Model {
 /// Linear layers and tanh, the mean square as loss.
 std::unique_ptr<Model> mlp(int num_stages);
 
+/// Each stage adds its weights to what comes; the loss is the sum. From inputs of zeros every micro-batch's
+/// gradient of every weight is 1, whatever the type, times the loss's weight.
+std::unique_ptr<Model> counter(int num_stages);
+
 /// A small transformer over tokens: stages of one or two blocks (uneven), an embedding in the first and a
 /// product with the same embedding in the last, tied; positions and tokens travel on beside the activations
 /// as integers; cross entropy.

@@ -68,7 +68,8 @@ Run train(const models::Model& model, int num_micro_batches, int num_steps, cons
 }
 
 Run train(const models::Model& model, int num_micro_batches, int num_steps, const Seed& seed,
-          const std::vector<std::vector<std::vector<int>>>& copies) {
+          const std::vector<std::vector<std::vector<int>>>& copies,
+          std::optional<at::ScalarType> gradient_type) {
   return run(model, num_steps, [&](const Stages& stages, int step) {
     std::vector<at::Tensor> losses;
     std::vector<std::vector<std::vector<at::Tensor>>> gradients;  // [micro-batch][stage][parameter]
@@ -91,7 +92,8 @@ Run train(const models::Model& model, int num_micro_batches, int num_steps, cons
         for (const std::vector<int>& order : copies[stage]) {
           at::Tensor sum;
           for (const int m : order) {
-            const at::Tensor& gradient = gradients[m][stage][p];
+            at::Tensor gradient = gradients[m][stage][p];
+            if (gradient_type) gradient = gradient.to(*gradient_type);
             sum = sum.defined() ? sum + gradient : gradient;
           }
           total = total.defined() ? total + sum : sum;

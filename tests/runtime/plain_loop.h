@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "models.h"
@@ -27,8 +28,10 @@ using Seed = std::function<std::uint64_t(int step, int stage, int micro_batch)>;
 Run train(const models::Model& model, int num_micro_batches, int num_steps, const Seed& seed);
 
 /// The same sums in another order: copies[stage] lists, for each copy of the stage, its micro-batches in the
-/// order in which their weight gradients are added; copies are added last.
+/// order in which their weight gradients are added; copies are added last. With a `gradient_type` the sums
+/// are of that type.
 Run train(const models::Model& model, int num_micro_batches, int num_steps, const Seed& seed,
-          const std::vector<std::vector<std::vector<int>>>& copies);
+          const std::vector<std::vector<std::vector<int>>>& copies,
+          std::optional<at::ScalarType> gradient_type = {});
 
 }  // namespace plain

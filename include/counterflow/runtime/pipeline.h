@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -72,6 +73,14 @@ struct PipelineOptions {
   /// Data parallelism: as many pipelines side by side, over as many times more ranks. Pipeline i is ranks
   /// i × P … i × P + P − 1, each with its own batch; gradients are summed over all.
   int replicas = 1;
+
+  /// The type in which gradients of parameters of a smaller type are added up: at::kFloat for weights in bf16
+  /// or fp16, as large training does, or at::kDouble. By default each parameter's own, in which a sum of many
+  /// small gradients goes wrong (in bf16, 256 + 1 is 256). Each micro-batch's gradient is computed in the
+  /// parameter's type, added, and freed at once. The sums over micro-batches, copies, ties, replicas and
+  /// steps are of this type, and so is parameter.grad(), which clip_gradient_norm() and optimizers see.
+  /// Torch's own optimizers take such gradients, but what they keep is of the parameter's type.
+  std::optional<at::ScalarType> gradient_type{};
 
   /// Of the random numbers that stages draw, with the number of the step, the stage and the micro-batch
   /// (random.h). With replicas, the micro-batch counts through all of them.

@@ -15,7 +15,8 @@ struct NamedTensor {
 };
 
 /// The backward pass of one micro-batch through one stage. The runtime calls backward() once, or
-/// input_gradients() once and later weight_gradients() once. Gradients of parameters are added to theirs.
+/// input_gradients() once and later weight_gradients() once. Gradients of parameters are added to theirs,
+/// which may be of a wider type (PipelineOptions::gradient_type).
 class StageBackward {
  public:
   virtual ~StageBackward() = default;
