@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,11 +52,15 @@ class Meeting {
   virtual std::string fetch(const std::string& key, std::chrono::milliseconds limit) = 0;
   std::string fetch(const std::string& key) { return fetch(key, std::chrono::milliseconds::max()); }
 
-  /// Waits until a stream is empty. Throws as fetch().
+  /// Waits until `ready` says so, no longer than the transport's time limit. Throws PeerFailed, or
+  /// TimeoutError, whose text opens with `otherwise`.
+  virtual void wait_until(const std::string& otherwise, const std::function<bool()>& ready) = 0;
+
+  /// Waits until a stream is empty. Throws as wait_until().
   virtual void drain(cudaStream_t stream) = 0;
 
   /// Throws PeerFailed where a rank has failed.
-  virtual void check_alive() const = 0;
+  virtual void check_alive() = 0;
 };
 
 /// Makes lines and groups and keeps them.
@@ -71,6 +76,9 @@ class DeviceFabric {
 
   /// Collective among the ranks, which ascend.
   virtual DeviceGroup& open_group(int number, const std::vector<std::int32_t>& ranks) = 0;
+
+  /// What has gone wrong behind the host's back, if anything has. Any thread.
+  virtual std::optional<std::string> find_error() { return std::nullopt; }
 
   /// Ends all transfers, so that no stream waits for one any more. Any thread, once.
   virtual void abort() noexcept = 0;

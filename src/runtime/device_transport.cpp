@@ -52,12 +52,12 @@ class DeviceTransport : public Transport, private Meeting {
       log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
     heartbeat_.emplace(open_store(), rank, num_ranks, options.heartbeat_timeout,
                        [this](const Heartbeat::Failure&) { abort_fabric(); });
-    watcher_ = std::thread([this] { watch_overdue(); });
+    watcher_ = std::thread([this] { watch_faults(); });
   }
 
   ~DeviceTransport() override {
     {
-      const std::lock_guard lock(watched_mutex_);
+      const std::lock_guard lock(ends_mutex_);
       ends_ = true;
     }
     ended_.notify_all();
@@ -145,7 +145,7 @@ class DeviceTransport : public Transport, private Meeting {
   void flush() override {
     check_alive();
     if (is_cold())
-      wait_until("the receives of what was sent", [this] {
+      wait_until("what was sent was not received", [this] {
         return std::all_of(out_.begin(), out_.end(),
                            [](const auto& out) { return out.second.pending.empty(); });
       });
@@ -278,18 +278,12 @@ class DeviceTransport : public Transport, private Meeting {
     return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device)).stream();
   }
 
-  /// Waits until a stream is empty.
   void drain(cudaStream_t stream) override {
-    const auto give_up = Clock::now() + timeout_.load();
-    while (true) {
+    wait_until("a channel was not connected", [stream] {
       const cudaError_t status = cudaStreamQuery(stream);
-      if (status == cudaSuccess) return;
       if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
-      check_alive();
-      if (Clock::now() > give_up)
-        throw TimeoutError("a channel was not connected within " + seconds(timeout_));
-      std::this_thread::yield();
-    }
+      return status == cudaSuccess;
+    });
   }
 
   void set(const std::string& key, const std::string& value) override { store_->set(key, value); }
@@ -308,8 +302,11 @@ class DeviceTransport : public Transport, private Meeting {
     return {bytes.begin(), bytes.end()};
   }
 
-  void check_alive() const override {
-    if (const auto failure = heartbeat_->failure()) throw PeerFailed(failure->rank, failure->reason);
+  void check_alive() override {
+    const auto failure = heartbeat_->failure();
+    if (!failure) return;
+    const std::string awaited = failure->rank == rank_ ? "" : device_waits_for();
+    throw PeerFailed(failure->rank, failure->reason + awaited);
   }
 
   std::string name() const { return fabric_->name(); }
@@ -355,20 +352,19 @@ class DeviceTransport : public Transport, private Meeting {
   void receive_cold(int from, Incoming& in, Receive& receive) {
     ++in.asked;
     store_->add(count_key("asked", from, rank_), 1);
-    const std::string what = to_string(receive.producer) + " from rank " + std::to_string(from);
-    wait_until(what, [&] { return store_->add(count_key("handed", from, rank_), 0) >= in.asked; });
+    const std::string otherwise =
+        "nothing came for " + to_string(receive.producer) + " from rank " + std::to_string(from);
+    wait_until(otherwise, [&] { return store_->add(count_key("handed", from, rank_), 0) >= in.asked; });
     start(in, receive);
-    wait_until(what, [&] { return receive.done.is_done(); });
+    wait_until(otherwise, [&] { return receive.done.is_done(); });
   }
 
-  /// Waits, and hands over meanwhile what others ask for.
-  template <class Condition>
-  void wait_until(const std::string& what, Condition condition) {
+  /// Hands over meanwhile what others ask for.
+  void wait_until(const std::string& otherwise, const std::function<bool()>& ready) override {
     const auto give_up = Clock::now() + timeout_.load();
-    while (!condition()) {
+    while (!ready()) {
       check_alive();
-      if (Clock::now() > give_up)
-        throw TimeoutError("nothing came for " + what + " within " + seconds(timeout_));
+      if (Clock::now() > give_up) throw TimeoutError(otherwise + " within " + seconds(timeout_));
       hand_over();
       std::this_thread::yield();
     }
@@ -442,7 +438,7 @@ class DeviceTransport : public Transport, private Meeting {
     const std::lock_guard lock(watched_mutex_);
     if (watched_.empty()) progress_ = Clock::now();
     watched_.push_back({std::move(receive.done), receive.producer, from});
-    if (watched_.size() > 64)  // a host that is far ahead: find_overdue() clears the rest
+    if (watched_.size() > 64)  // a host that is far ahead: next_watched() clears the rest
       while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
   }
 
@@ -451,20 +447,44 @@ class DeviceTransport : public Transport, private Meeting {
     progress_ = Clock::now();
   }
 
-  /// Whether the receive that is next has been so for longer than the time limit: the host does not wait for
-  /// the device and would not notice.
-  std::optional<std::string> find_overdue() {
+  /// The receive that the compute stream waits for: "1F3 from rank 1". Empty where there is none.
+  std::string next_watched() {
     while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
-    if (watched_.empty() || Clock::now() - progress_ < timeout_.load()) return std::nullopt;
-    return "nothing came for " + to_string(watched_.front().producer) + " from rank " +
-           std::to_string(watched_.front().from) + " within " + seconds(timeout_);
+    if (watched_.empty()) return "";
+    return to_string(watched_.front().producer) + " from rank " + std::to_string(watched_.front().from);
+  }
+
+  /// For the report of a failure, as a part of a sentence. What was true when it was asked for first stays,
+  /// since an abort ends the device's waits.
+  std::string device_waits_for() {
+    const std::lock_guard lock(watched_mutex_);
+    if (!device_waits_for_) {
+      const std::string awaited = next_watched();
+      device_waits_for_ = awaited.empty() ? "" : "; this rank's GPU was waiting for " + awaited;
+    }
+    return *device_waits_for_;
+  }
+
+  /// What the host does not notice, since it does not wait for the device: that the receive that is next has
+  /// been so for longer than the time limit, or that the fabric has failed.
+  std::optional<std::string> find_fault() {
+    {
+      const std::lock_guard lock(watched_mutex_);
+      const std::string awaited = next_watched();
+      if (!awaited.empty() && Clock::now() - progress_ >= timeout_.load())
+        return "nothing came for " + awaited + " within " + seconds(timeout_);
+    }
+    if (const auto error = fabric_->find_error()) return *error + device_waits_for();
+    return std::nullopt;
   }
 
   /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
-  void watch_overdue() {
-    std::unique_lock lock(watched_mutex_);
+  void watch_faults() {
+    std::unique_lock lock(ends_mutex_);
     while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
-      const auto fault = find_overdue();
+      lock.unlock();
+      const auto fault = aborted_ ? std::nullopt : find_fault();
+      lock.lock();
       if (!fault) continue;
       heartbeat_->abort(*fault);
       return;
@@ -472,7 +492,9 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   void abort_fabric() noexcept {
-    if (!aborted_.exchange(true)) fabric_->abort();
+    if (aborted_.exchange(true)) return;
+    device_waits_for();
+    fabric_->abort();
   }
 
   c10::intrusive_ptr<c10d::Store> store_;
@@ -492,8 +514,10 @@ class DeviceTransport : public Transport, private Meeting {
   std::mutex watched_mutex_;
   std::deque<Watched> watched_;
   Clock::time_point progress_;
+  std::optional<std::string> device_waits_for_;
   std::atomic<bool> aborted_ = false;
   std::optional<Heartbeat> heartbeat_;
+  std::mutex ends_mutex_;
   bool ends_ = false;
   std::condition_variable ended_;
   std::thread watcher_;

@@ -3,12 +3,15 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <nccl.h>
 
 #include <algorithm>
 #include <deque>
+#include <future>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -21,27 +24,30 @@ namespace {
 
 using runtime::check;
 
+std::string describe(ncclResult_t status, ncclComm_t comm = nullptr) {
+  const std::string last = ncclGetLastError(comm);
+  return ncclGetErrorString(status) + (last.empty() ? "" : " (" + last + ")");
+}
+
 void check(ncclResult_t status, const char* what) {
-  if (status != ncclSuccess) {
-    throw TransportError(std::string(what) + ": " + ncclGetErrorString(status) + " (" +
-                         ncclGetLastError(nullptr) + ")");
-  }
+  if (status != ncclSuccess) throw TransportError(std::string(what) + ": " + describe(status));
 }
 
 /// All communicators of a rank: they are aborted together.
 class Communicators {
  public:
-  explicit Communicators(Meeting& meeting) : meeting_(meeting) {}
+  Communicators(Meeting& meeting, const NcclOptions& options) : meeting_(meeting), options_(options) {}
 
+  /// In the order in which they were opened, which is the same on all ranks: NCCL has the ranks of one host
+  /// wait for one another.
   ~Communicators() {
-    for (ncclComm_t comm : comms_)
-      if (!aborted_) ncclCommDestroy(comm);
+    for (const Named& one : all_) ncclCommDestroy(one.comm);
   }
   Communicators(const Communicators&) = delete;
   Communicators& operator=(const Communicators&) = delete;
 
   /// Collective among the communicator's ranks.
-  ncclComm_t open(const std::string& name, int rank, int num_ranks, int max_ctas) {
+  ncclComm_t open(const std::string& name, int rank, int num_ranks) {
     ncclUniqueId id{};
     const std::string key = "counterflow/nccl/" + name;
     if (rank == 0) {
@@ -53,43 +59,112 @@ class Communicators {
         throw TransportError("the first rank of " + name + " announced no NCCL id");
       std::copy(bytes.begin(), bytes.end(), id.internal);
     }
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    if (max_ctas > 0) {
-      config.minCTAs = 1;
-      config.maxCTAs = max_ctas;
+    ncclComm_t comm = make(name, id, rank, num_ranks);
+    {
+      const std::lock_guard lock(mutex_);
+      if (!aborted_) return all_.emplace_back(Named{name, comm}).comm;
     }
-    ncclComm_t comm = nullptr;
-    check(ncclCommInitRankConfig(&comm, num_ranks, id, rank, &config),
-          ("ncclCommInitRankConfig of " + name).c_str());
-    const std::lock_guard lock(mutex_);
-    return comms_.emplace_back(comm);
+    ncclCommAbort(comm);
+    throw_aborted();
   }
 
-  /// Held while this thread is inside NCCL, so that no communicator is aborted under its feet.
-  std::unique_lock<std::timed_mutex> lock() {
-    std::unique_lock lock(mutex_);
-    if (aborted_) {
-      lock.unlock();
-      meeting_.check_alive();
-      throw TransportError("this rank has aborted");
+  /// Has NCCL do what `body` asks for, all at once; no communicator is aborted meanwhile under its feet.
+  template <class Body>
+  void group(Body body) {
+    const std::unique_lock inside(inside_);
+    if (is_aborted()) throw_aborted();
+    try {
+      check(ncclGroupStart(), "ncclGroupStart");
+      try {
+        body();
+      } catch (...) {
+        ncclGroupEnd();
+        throw;
+      }
+      check(ncclGroupEnd(), "ncclGroupEnd");
+    } catch (const TransportError&) {
+      meeting_.check_alive();  // a rank that has failed says more than NCCL's complaint about it
+      throw;
     }
-    return lock;
+  }
+
+  /// NCCL finds some errors between calls: of the network, and that a rank on another host has gone.
+  std::optional<std::string> find_error() {
+    const std::lock_guard lock(mutex_);
+    for (const Named& one : all_) {
+      ncclResult_t status = ncclSuccess;
+      if (ncclCommGetAsyncError(one.comm, &status) != ncclSuccess) continue;
+      if (status == ncclSuccess || status == ncclInProgress) continue;
+      return "NCCL failed on " + one.name + ": " + describe(status, one.comm);
+    }
+    return std::nullopt;
   }
 
   void abort() noexcept {
     // A thread that is stuck inside NCCL is freed by the abort, so it is not waited for much longer.
-    const std::unique_lock lock(mutex_, std::chrono::seconds(2));
-    aborted_ = true;
+    const std::unique_lock inside(inside_, std::chrono::seconds(2));
+    std::vector<Named> all;
+    {
+      const std::lock_guard lock(mutex_);
+      aborted_ = true;
+      all.swap(all_);
+    }
     // All at once: the abort of one waits for the device, where another's transfer waits for a peer.
     std::vector<std::thread> threads;
-    for (ncclComm_t comm : comms_) threads.emplace_back([comm] { ncclCommAbort(comm); });
+    for (const Named& one : all) threads.emplace_back([comm = one.comm] { ncclCommAbort(comm); });
     for (std::thread& thread : threads) thread.join();
   }
 
  private:
+  struct Named {
+    std::string name;
+    ncclComm_t comm;
+  };
+
+  /// On a thread of its own, since NCCL waits without limit for ranks that may have gone. A thread that waits
+  /// for such a rank cannot be freed, and is left behind.
+  ncclComm_t make(const std::string& name, const ncclUniqueId& id, int rank, int num_ranks) {
+    const std::string what = "ncclCommInitRankConfig of " + name;
+    std::packaged_task<ncclComm_t()> init([what, id, rank, num_ranks, options = options_] {
+      c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
+      ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+      if (options.max_ctas > 0) {
+        config.minCTAs = 1;
+        config.maxCTAs = options.max_ctas;
+      }
+      ncclComm_t comm = nullptr;
+      check(ncclCommInitRankConfig(&comm, num_ranks, id, rank, &config), what.c_str());
+      return comm;
+    });
+    std::future<ncclComm_t> made = init.get_future();
+    std::thread thread(std::move(init));
+    try {
+      meeting_.wait_until(what + " did not come to an end", [&made] {
+        return made.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready;
+      });
+    } catch (...) {
+      thread.detach();
+      throw;
+    }
+    thread.join();
+    return made.get();
+  }
+
+  bool is_aborted() {
+    const std::lock_guard lock(mutex_);
+    return aborted_;
+  }
+
+  [[noreturn]] void throw_aborted() {
+    meeting_.check_alive();
+    throw TransportError("this rank has aborted");
+  }
+
   Meeting& meeting_;
-  std::timed_mutex mutex_;
-  std::vector<ncclComm_t> comms_;
+  const NcclOptions options_;
+  std::timed_mutex inside_;  ///< held by a thread inside NCCL
+  std::mutex mutex_;         ///< of the following
+  std::vector<Named> all_;
   bool aborted_ = false;
 };
 
@@ -102,7 +177,7 @@ class NcclLine : public DeviceLine {
   cudaStream_t stream() const override { return stream_; }
 
   void send(const Tensors& tensors) override {
-    in_group([&] {
+    all_.group([&] {
       for (const at::Tensor& tensor : tensors)
         if (tensor.defined() && tensor.numel() > 0) start(tensor);
     });
@@ -114,19 +189,11 @@ class NcclLine : public DeviceLine {
   void touch(Meeting& meeting, at::Device device) {
     const at::Tensor byte = at::zeros({1}, at::TensorOptions(at::kByte).device(device));
     meeting.drain(c10::cuda::getCurrentCUDAStream(device.index()).stream());
-    in_group([&] { start(byte); });
+    all_.group([&] { start(byte); });
     meeting.drain(stream());
   }
 
  private:
-  template <class Body>
-  void in_group(Body body) {
-    const auto lock = all_.lock();
-    check(ncclGroupStart(), "ncclGroupStart");
-    body();
-    check(ncclGroupEnd(), "ncclGroupEnd");
-  }
-
   void start(const at::Tensor& tensor) {
     if (sends_)
       check(ncclSend(tensor.const_data_ptr(), tensor.nbytes(), ncclInt8, 1, comm_, stream()), "ncclSend");
@@ -147,25 +214,33 @@ class NcclGroup : public DeviceGroup {
   std::function<void()> exchange(std::size_t own, Tensors& parts) override {
     const at::Tensor& mine = parts[own];
     const cudaStream_t stream = compute();
-    const auto lock = all_.lock();
-    check(ncclGroupStart(), "ncclGroupStart");
-    for (std::size_t peer = 0; peer < parts.size(); ++peer) {
-      if (peer == own) continue;
-      parts[peer] = at::empty_like(mine);
-      const auto index = static_cast<int>(peer);
-      check(ncclSend(mine.const_data_ptr(), mine.nbytes(), ncclInt8, index, comm_, stream), "ncclSend");
-      check(ncclRecv(parts[peer].mutable_data_ptr(), mine.nbytes(), ncclInt8, index, comm_, stream),
-            "ncclRecv");
-    }
-    check(ncclGroupEnd(), "ncclGroupEnd");
+    all_.group([&] {
+      for (std::size_t peer = 0; peer < parts.size(); ++peer) {
+        if (peer == own) continue;
+        parts[peer] = at::empty_like(mine);
+        const auto index = static_cast<int>(peer);
+        check(ncclSend(mine.const_data_ptr(), mine.nbytes(), ncclInt8, index, comm_, stream), "ncclSend");
+        check(ncclRecv(parts[peer].mutable_data_ptr(), mine.nbytes(), ncclInt8, index, comm_, stream),
+              "ncclRecv");
+      }
+    });
     return [] {};  // on the current stream itself
   }
 
   void broadcast(std::size_t, std::size_t root, at::Tensor& whole) override {
-    const auto lock = all_.lock();
-    check(ncclBroadcast(whole.const_data_ptr(), whole.mutable_data_ptr(), whole.nbytes(), ncclInt8,
-                        static_cast<int>(root), comm_, compute()),
-          "ncclBroadcast");
+    all_.group([&] {
+      check(ncclBroadcast(whole.const_data_ptr(), whole.mutable_data_ptr(), whole.nbytes(), ncclInt8,
+                          static_cast<int>(root), comm_, compute()),
+            "ncclBroadcast");
+    });
+  }
+
+  /// As NcclLine::touch(), for exchange().
+  void touch(Meeting& meeting, at::Device device, std::size_t own, std::size_t num_ranks) {
+    Tensors bytes(num_ranks);
+    bytes[own] = at::zeros({1}, at::TensorOptions(at::kByte).device(device));
+    exchange(own, bytes);
+    meeting.drain(compute());
   }
 
  private:
@@ -178,28 +253,33 @@ class NcclGroup : public DeviceGroup {
 class NcclFabric : public DeviceFabric {
  public:
   NcclFabric(Meeting& meeting, int rank, const NcclOptions& options)
-      : meeting_(meeting), rank_(rank), options_(options), communicators_(meeting) {}
+      : meeting_(meeting), rank_(rank), options_(options), communicators_(meeting, options) {}
 
   const char* name() const override { return "NCCL"; }
 
   DeviceLine& open_line(int from, int to) override {
     const std::string name = "channel/" + std::to_string(from) + "-" + std::to_string(to);
-    ncclComm_t comm = communicators_.open(name, from == rank_ ? 0 : 1, 2, options_.max_ctas);
+    ncclComm_t comm = communicators_.open(name, from == rank_ ? 0 : 1, 2);
     NcclLine& line = lines_.emplace_back(communicators_, comm, streams_.emplace_back().get(), from == rank_);
-    line.touch(meeting_, {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)});
+    line.touch(meeting_, device());
     return line;
   }
 
   DeviceGroup& open_group(int number, const std::vector<std::int32_t>& ranks) override {
-    const auto own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
     ncclComm_t comm = communicators_.open("group/" + std::to_string(number), static_cast<int>(own),
-                                          static_cast<int>(ranks.size()), options_.max_ctas);
-    return groups_.emplace_back(communicators_, comm);
+                                          static_cast<int>(ranks.size()));
+    NcclGroup& group = groups_.emplace_back(communicators_, comm);
+    group.touch(meeting_, device(), own, ranks.size());
+    return group;
   }
 
+  std::optional<std::string> find_error() override { return communicators_.find_error(); }
   void abort() noexcept override { communicators_.abort(); }
 
  private:
+  at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
+
   Meeting& meeting_;
   const int rank_;
   const NcclOptions options_;
