@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -62,6 +63,7 @@ class DeviceTransport : public Transport, private Meeting {
     }
     ended_.notify_all();
     watcher_.join();
+    if (!aborted_ && std::uncaught_exceptions() > exceptions_) abort("an exception ended it");
     if (!aborted_) fabric_->close();
     heartbeat_.reset();
   }
@@ -501,6 +503,7 @@ class DeviceTransport : public Transport, private Meeting {
   const int rank_;
   const int num_ranks_;
   const DeviceOptions options_;
+  const int exceptions_ = std::uncaught_exceptions();
   std::unique_ptr<DeviceFabric> fabric_;
   Wiring wiring_;
   std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));

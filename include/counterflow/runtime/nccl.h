@@ -8,7 +8,8 @@
 //
 // Shapes and types of what a stage sends are fixed by its first message; another one is a TransportError.
 // NCCL between GPUs of one host does not report a dead peer: every rank beats in the store, and a rank whose
-// beat stops, or that aborts, ends the others' communicators and with them their waits.
+// beat stops, or that aborts, ends the others' communicators and with them their waits. What NCCL does find
+// out between its calls is looked for all the time, and ends them as well.
 #pragma once
 
 #include <chrono>

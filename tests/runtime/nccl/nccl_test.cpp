@@ -1,0 +1,271 @@
+// The transport over NCCL where there is no GPU: its own objects, over a fake of NCCL, of CUDA's runtime and
+// of libtorch's CUDA half. What a rank does when things go wrong, and what it leaves behind.
+#include "counterflow/runtime/nccl.h"
+
+#include <ATen/ops/full.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <torch/nn/module.h>
+
+#include <cmath>
+#include <thread>
+
+#include "counterflow/generate.h"
+#include "counterflow/runtime/error.h"
+#include "counterflow/runtime/module.h"
+#include "counterflow/runtime/pipeline.h"
+#include "ranks.h"
+
+namespace counterflow::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+using fake::Outcome;
+using testing::HasSubstr;
+using testing::MatchesRegex;
+
+constexpr int kMicroBatches = 4;
+const at::Device kGpu(at::kCUDA, 0);
+
+/// Multiplies by a parameter, which is stage + 2.
+struct Factor : torch::nn::Module {
+  explicit Factor(int stage) : factor(register_parameter("factor", at::full({3}, stage + 2.0, kGpu))) {}
+  at::Tensor factor;
+};
+
+struct Setting {
+  const char* generator = "1f1b";
+  int num_ranks = 3;
+  int steps = 20;
+  std::chrono::milliseconds timeout = 20s;
+  std::function<void(int rank)> before = [](int) {};                    ///< setting up
+  std::function<void(int rank)> between = [](int) {};                   ///< the second step and the third
+  std::function<void(int rank, int number)> forward = [](int, int) {};  ///< before it; counted from 1
+};
+
+Batch batch() {
+  Batch all;
+  for (int m = 0; m < kMicroBatches; ++m) {
+    all.inputs.push_back({at::full({2, 3}, m + 1.0, kGpu)});
+    all.targets.push_back({at::full({1}, 0.0, kGpu)});
+  }
+  return all;
+}
+
+/// Of the mean over the micro-batches of the sum of x · 2 · 3 · …, for one stage's factor.
+void check_gradients(const Pipeline& pipeline) {
+  double product = 2 * 2.5;  // rows, and the mean of 1, 2, 3, 4
+  for (int stage = 0; stage < pipeline.schedule().num_stages(); ++stage) product *= stage + 2;
+  for (const int stage : pipeline.stages()) {
+    const at::Tensor gradient = pipeline.stage(stage).parameters().at(0).tensor.grad();
+    for (int i = 0; i < 3; ++i) {
+      const double found = gradient[i].item<double>();
+      const double expected = product / (stage + 2);
+      if (std::abs(found - expected) > 1e-4 * expected)
+        throw Error("stage " + std::to_string(stage) + " has the gradient " + std::to_string(found) +
+                    ", not " + std::to_string(expected));
+    }
+  }
+}
+
+void train(const Setting& setting, int rank, const fake::OpenStore& open_store) {
+  setting.before(rank);
+  const auto transport = make_nccl_transport(open_store, rank, setting.num_ranks, {.heartbeat_timeout = 1s});
+  int forwards = 0;
+  Pipeline pipeline(generate(setting.generator, {setting.num_ranks, kMicroBatches}), *transport,
+                    [&](int stage) {
+                      const auto module = std::make_shared<Factor>(stage);
+                      return make_stage(
+                          [&, module, rank](const Tensors& x) {
+                            setting.forward(rank, ++forwards);
+                            return Tensors{x.at(0) * module->factor};
+                          },
+                          module);
+                    },
+                    {.loss = [](const at::Tensor& output, const at::Tensor&) { return output.sum(); },
+                     .timeout = setting.timeout});
+  fake::note_set_up();
+  for (int step = 0; step < setting.steps; ++step) {
+    if (step == 2) setting.between(rank);
+    for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
+    pipeline.step(batch());
+    check_gradients(pipeline);
+  }
+}
+
+std::vector<Outcome> run(const Setting& setting) {
+  return fake::run_ranks(setting.num_ranks, [&](int rank, const fake::OpenStore& open_store) {
+    train(setting, rank, open_store);
+  });
+}
+
+/// Ends within seconds, with an error that says where the rank was, and leaves no communicator.
+void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error) {
+  SCOPED_TRACE("rank " + std::to_string(rank));
+  ASSERT_TRUE(outcome.ended);
+  EXPECT_LT(outcome.seconds, seconds);
+  EXPECT_THAT(outcome.error, MatchesRegex("rank " + std::to_string(rank) + ": " + error));
+  EXPECT_EQ(outcome.whole.aborted, outcome.whole.made);
+  EXPECT_EQ(outcome.whole.destroyed, 0);
+  EXPECT_STREQ(outcome.whole.misuse, "");
+}
+
+/// In a warm step, where the host does not wait: the action it was at, and what the GPU waited for.
+std::string stuck(const std::string& reason) {
+  return "[0-2][FB][0-3]: rank 1 ended: " + reason +
+         "; this rank's GPU was waiting for [0-2][FB][0-3] from rank [0-2]";
+}
+
+/// The third step's second forward.
+constexpr int kWarm = 2 * kMicroBatches + 2;
+
+TEST(NcclTest, TrainsAndLeavesNothingBehind) {
+  for (const Setting& setting : {Setting{"1f1b", 3, 4}, Setting{"dualpipe", 2, 4}, Setting{"zbv", 2, 4}}) {
+    SCOPED_TRACE(setting.generator);
+    for (const Outcome& outcome : run(setting)) {
+      EXPECT_TRUE(outcome.ended);
+      EXPECT_EQ(outcome.error, "");
+      EXPECT_STREQ(outcome.whole.misuse, "");
+      EXPECT_GT(outcome.set_up.made, 0);
+      EXPECT_GT(outcome.set_up.connected, 0);
+      EXPECT_EQ(outcome.whole.made, outcome.set_up.made) << "no communicator is made in a step";
+      EXPECT_EQ(outcome.whole.connected, outcome.set_up.connected) << "no ranks are connected in a step";
+      EXPECT_EQ(outcome.whole.destroyed, outcome.whole.made);
+      EXPECT_EQ(outcome.whole.aborted, 0);
+    }
+  }
+}
+
+TEST(NcclTest, AnErrorThatNcclFindsBetweenCallsEndsAllRanks) {
+  for (const ncclResult_t result : {ncclRemoteError, ncclSystemError}) {
+    Setting setting;
+    setting.forward = [&](int rank, int number) {
+      if (rank != 1 || number != kWarm) return;
+      fake::note_trouble();
+      fake::faults().asynchronous = result;
+    };
+    const std::vector<Outcome> outcomes = run(setting);
+    const std::string reason =
+        std::string("NCCL failed on channel/[0-2]-[0-2]: ") + ncclGetErrorString(result);
+    expect_ends(outcomes[0], 0, 3, stuck(reason));
+    expect_ends(outcomes[1], 1, 3, "1[FB][0-3]: rank 1 ended: " + reason + ".*");
+    expect_ends(outcomes[2], 2, 3, stuck(reason));
+  }
+}
+
+TEST(NcclTest, ARankThatThrowsEndsAllRanks) {
+  Setting setting;
+  setting.forward = [](int rank, int number) {
+    if (rank != 1 || number != kWarm) return;
+    fake::note_trouble();
+    throw Error("out of luck");
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  expect_ends(outcomes[0], 0, 3, stuck("1F1: out of luck"));
+  expect_ends(outcomes[1], 1, 3, "1F1: out of luck");
+  expect_ends(outcomes[2], 2, 3, stuck("1F1: out of luck"));
+}
+
+TEST(NcclTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
+  Setting setting;
+  setting.between = [](int rank) {
+    if (rank != 1) return;
+    fake::note_trouble();
+    throw Error("rank 1: no more data");
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  expect_ends(outcomes[0], 0, 3, stuck("an exception ended it"));
+  expect_ends(outcomes[1], 1, 3, "no more data");
+  expect_ends(outcomes[2], 2, 3, stuck("an exception ended it"));
+}
+
+TEST(NcclTest, AProcessThatIsKilledOrStoppedIsMissed) {
+  for (const int signal : {SIGKILL, SIGSTOP}) {
+    Setting setting;
+    setting.forward = [signal](int rank, int number) {
+      if (rank != 1 || number != kWarm) return;
+      fake::note_trouble();
+      raise(signal);
+    };
+    const std::vector<Outcome> outcomes = run(setting);
+    EXPECT_FALSE(outcomes[1].ended);
+    expect_ends(outcomes[0], 0, 4, stuck("its process gives no sign of life any more"));
+    expect_ends(outcomes[2], 2, 4, stuck("its process gives no sign of life any more"));
+  }
+}
+
+TEST(NcclTest, TheProcessThatHostsTheStoreIsMissed) {
+  Setting setting;
+  setting.forward = [](int rank, int number) {
+    if (rank != 0 || number != kWarm) return;
+    fake::note_trouble();
+    raise(SIGKILL);
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  for (const int rank : {1, 2})
+    expect_ends(outcomes[rank], rank, 4,
+                "[12][FB][0-3]: rank 0 ended: the store that the ranks share does not answer .*");
+}
+
+TEST(NcclTest, ATransferThatNeverEndsIsGivenUpAfterTheTimeLimit) {
+  Setting setting;
+  setting.timeout = 2s;
+  setting.forward = [](int rank, int number) {
+    if (rank != 1 || number != kWarm) return;
+    fake::note_trouble();
+    fake::faults().transfers_stall = true;
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  for (const int rank : {0, 1, 2}) {
+    EXPECT_GT(outcomes[rank].seconds, 1.9);
+    expect_ends(
+        outcomes[rank], rank, 5,
+        "[0-2][FB][0-3]: rank [0-2] ended: nothing came for [0-2][FB][0-3] from rank [0-2] within 2 s.*");
+  }
+}
+
+TEST(NcclTest, AnAbortFreesAThreadThatIsInsideNccl) {
+  Setting setting;
+  setting.forward = [](int rank, int number) {
+    if (number != kWarm) return;
+    if (rank == 0) fake::faults().calls_hang = true;
+    if (rank != 1) return;
+    std::this_thread::sleep_for(200ms);
+    fake::note_trouble();
+    throw Error("out of luck");
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  expect_ends(outcomes[0], 0, 5, "0[FB][0-3]: rank 1 ended: 1F1: out of luck.*");
+  expect_ends(outcomes[1], 1, 5, "1F1: out of luck");
+  expect_ends(outcomes[2], 2, 5, stuck("1F1: out of luck"));
+}
+
+TEST(NcclTest, ACommunicatorThatNeverComesIsGivenUpAfterTheTimeLimit) {
+  Setting setting;
+  setting.timeout = 2s;
+  setting.before = [](int rank) {
+    if (rank == 0) fake::note_trouble();
+    if (rank == 1) fake::faults().init_hangs = true;
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  for (const int rank : {0, 1, 2})
+    expect_ends(outcomes[rank], rank, 6,
+                "setting up: .*ncclCommInitRankConfig of channel/0-1 did not come to an end within 2 s");
+}
+
+TEST(NcclTest, ACommunicatorThatCannotBeMadeEndsAllRanks) {
+  Setting setting;
+  setting.before = [](int rank) {
+    if (rank == 0) fake::note_trouble();
+    if (rank == 1) fake::faults().init_result = ncclSystemError;
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  const std::string reason = "ncclCommInitRankConfig of channel/0-1: unhandled system error";
+  expect_ends(outcomes[1], 1, 4, "setting up: " + reason);
+  for (const int rank : {0, 2})
+    expect_ends(outcomes[rank], rank, 4, "setting up: rank 1 ended: setting up: " + reason);
+}
+
+}  // namespace
+}  // namespace counterflow::runtime

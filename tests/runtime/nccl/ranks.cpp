@@ -1,0 +1,125 @@
+#include "ranks.h"
+
+#include <ATen/Parallel.h>
+#include <arpa/inet.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+#include <thread>
+
+#include "counterflow/runtime/launch.h"
+
+namespace counterflow::fake {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// What a rank leaves for the test to read.
+struct Page {
+  bool ended;
+  Clock::time_point trouble;
+  Clock::time_point end;
+  char error[2048];
+  Tally set_up;
+  Tally whole;
+};
+
+Page* g_page = nullptr;  ///< of this rank
+
+std::uint16_t free_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ::bind(socket, reinterpret_cast<sockaddr*>(&address), size);
+  ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size);
+  ::close(socket);
+  return ntohs(address.sin_port);
+}
+
+void run_rank(const runtime::Launch& launch,
+              const std::function<void(int rank, const OpenStore& open_store)>& body) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  at::set_num_threads(1);
+  try {
+    const OpenStore open = [&launch] { return runtime::open_store(launch, std::chrono::seconds(20)); };
+    const auto hold = open();  // the store stays while this process does
+    body(launch.rank, open);
+  } catch (const std::exception& error) {
+    std::snprintf(g_page->error, sizeof g_page->error, "%s", error.what());
+  }
+  g_page->whole = tally();
+  g_page->end = Clock::now();
+  g_page->ended = true;
+  ::_exit(0);
+}
+
+/// Until all have ended or been stopped.
+void wait_for(std::vector<pid_t> processes) {
+  const auto give_up = Clock::now() + std::chrono::seconds(20);
+  while (!processes.empty() && Clock::now() < give_up) {
+    std::erase_if(processes, [](pid_t process) {
+      int status = 0;
+      return ::waitpid(process, &status, WNOHANG | WUNTRACED) != 0;
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+}  // namespace
+
+void note_trouble() {
+  g_page->trouble = Clock::now();
+}
+
+void note_set_up() {
+  g_page->set_up = tally();
+}
+
+std::vector<Outcome> run_ranks(int num_ranks,
+                               const std::function<void(int rank, const OpenStore& open_store)>& body) {
+  start_nccl();
+  void* memory =
+      ::mmap(nullptr, num_ranks * sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  Page* const pages = static_cast<Page*>(memory);
+  runtime::Launch launch;
+  launch.launcher = "a test";
+  launch.num_ranks = num_ranks;
+  launch.host = "127.0.0.1";
+  launch.port = free_port();
+  std::vector<pid_t> processes;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    processes.push_back(::fork());
+    if (processes.back() != 0) continue;
+    g_page = &pages[rank];
+    launch.rank = launch.local_rank = rank;
+    launch.hosts_store = rank == 0;
+    run_rank(launch, body);
+  }
+  wait_for(processes);
+  for (const pid_t process : processes) {
+    ::kill(process, SIGKILL);
+    ::waitpid(process, nullptr, 0);
+  }
+  Clock::time_point trouble;
+  for (int rank = 0; rank < num_ranks; ++rank) trouble = std::max(trouble, pages[rank].trouble);
+  std::vector<Outcome> outcomes;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const Page& page = pages[rank];
+    const double seconds = std::chrono::duration<double>(page.end - trouble).count();
+    outcomes.push_back({page.ended, seconds, page.error, page.set_up, page.whole});
+  }
+  ::munmap(memory, num_ranks * sizeof(Page));
+  return outcomes;
+}
+
+}  // namespace counterflow::fake
