@@ -462,7 +462,8 @@ class DeviceTransport : public Transport, private Meeting {
     const std::lock_guard lock(watched_mutex_);
     if (!device_waits_for_) {
       const std::string awaited = next_watched();
-      device_waits_for_ = awaited.empty() ? "" : "; this rank's GPU was waiting for " + awaited;
+      device_waits_for_ =
+          awaited.empty() ? "" : "; rank " + std::to_string(rank_) + "'s GPU was waiting for " + awaited;
     }
     return *device_waits_for_;
   }

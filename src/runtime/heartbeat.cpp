@@ -80,23 +80,25 @@ void Heartbeat::run() {
     lock.lock();
     changed_.wait_for(lock, interval_, [&] { return stopping_ || (abort_reason_ && !told); });
   }
-  const bool ends_well = !abort_reason_ && !failure_ && !host_left_;
   lock.unlock();
   try {
-    if (ends_well) end();
+    if (!host_left_) end();
   } catch (const std::exception&) {
     // The store is gone: so are the ranks that would have looked.
   }
 }
 
+/// A rank that has failed may be dead and is not waited for.
 void Heartbeat::end() {
-  store_->set(end_key(rank_), "1");
+  if (!failure_) store_->set(end_key(rank_), "1");
   if (rank_ != 0) return;
   const auto give_up = std::chrono::steady_clock::now() + timeout_;
-  for (int rank = 1; rank < static_cast<int>(peers_.size()); ++rank)
+  for (int rank = 1; rank < static_cast<int>(peers_.size()); ++rank) {
+    if (failure_ && failure_->rank == rank) continue;
     while (!has_ended(rank) && !store_->check({heard_key(rank)}) &&
            std::chrono::steady_clock::now() < give_up)
       std::this_thread::sleep_for(interval_ / 4);
+  }
 }
 
 bool Heartbeat::has_ended(int rank) const {
@@ -108,6 +110,7 @@ void Heartbeat::beat() {
 }
 
 void Heartbeat::look() {
+  if (failure_) return;
   if (store_->check({kAbortKey})) {
     const auto bytes = store_->get(kAbortKey);
     const std::string text(bytes.begin(), bytes.end());
@@ -140,6 +143,11 @@ void Heartbeat::fail(Failure failure) {
     const std::lock_guard lock(mutex_);
     if (failure_) return;
     failure_ = failure;
+  }
+  try {
+    store_->set(heard_key(rank_), "1");
+  } catch (const std::exception&) {
+    // The store is gone: so is the rank that would have waited for this.
   }
   on_failure_(failure);
 }

@@ -4,7 +4,7 @@
 // failure that a rank learns of stays, and is handed once to a function that must end this rank's waits.
 //
 // Rank 0's process may host the store: it leaves when the others know that it has ended well, and they do
-// not mind then that the store is gone.
+// not mind then that the store is gone; or when they know of the failure that ends it.
 #pragma once
 
 #include <atomic>
@@ -33,8 +33,8 @@ class Heartbeat {
             std::function<void(const Failure&)> on_failure,
             std::function<std::optional<std::string>()> find_fault = {});
 
-  /// Tells the others that this rank has ended well. Rank 0 waits until they have heard it, no longer than
-  /// the time-out.
+  /// Tells the others that this rank has ended well. Rank 0 waits until they have heard it, or have heard of
+  /// the failure, no longer than the time-out.
   ~Heartbeat();
   Heartbeat(const Heartbeat&) = delete;
   Heartbeat& operator=(const Heartbeat&) = delete;

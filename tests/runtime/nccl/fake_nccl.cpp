@@ -1,17 +1,15 @@
 #include "fake_nccl.h"
 
-#include <sys/mman.h>
-
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <vector>
 
 #include "fake_device.h"
+#include "shared_memory.h"
 
 namespace {
 
@@ -199,10 +197,7 @@ ncclResult_t add(const Transfer& transfer, const char* call) {
 namespace counterflow::fake {
 
 void start_nccl() {
-  void* memory = ::mmap(nullptr, sizeof(World), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  if (g_world) ::munmap(g_world, sizeof(World));
-  g_world = new (memory) World;
+  g_world = share<World>();
 }
 
 Faults& faults() {

@@ -2,6 +2,7 @@
 // operators, which are those of the CPU on the same memory. Linked in place of libtorch_cuda and libc10_cuda.
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
@@ -43,6 +44,17 @@ struct Memory : c10::Allocator {
 };
 Memory memory;
 
+/// Says that there is a device.
+struct Hooks final : at::CUDAHooksInterface {
+  explicit Hooks(at::CUDAHooksArgs) {}
+  void init() const override {}
+  bool hasCUDA() const override { return true; }
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+  c10::DeviceIndex deviceCount() const override { return 1; }
+};
+/// Has one stream, so that nothing has to wait for another.
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return c10::DeviceType::CUDA; }
   c10::Device exchangeDevice(c10::Device) const override { return kDevice; }
@@ -52,6 +64,8 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream getStream(c10::Device) const override { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
   c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
@@ -135,6 +149,11 @@ TORCH_LIBRARY_IMPL(_, CUDA, library) {
 
 }  // namespace
 }  // namespace counterflow::fake
+
+namespace at {
+using CUDAHooks = counterflow::fake::Hooks;  // the name by which they are looked up
+REGISTER_CUDA_HOOKS(CUDAHooks)
+}  // namespace at
 
 namespace c10::cuda {
 

@@ -3,18 +3,19 @@
 #include <ATen/Parallel.h>
 #include <arpa/inet.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
-#include <new>
 #include <thread>
 
 #include "counterflow/runtime/launch.h"
+#include "fake_device.h"
+#include "shared_memory.h"
 
 namespace counterflow::fake {
 namespace {
@@ -31,7 +32,8 @@ struct Page {
   Tally whole;
 };
 
-Page* g_page = nullptr;  ///< of this rank
+Page* g_page = nullptr;                         ///< of this rank
+std::atomic<bool>* g_store_is_there = nullptr;  ///< of all
 
 std::uint16_t free_port() {
   const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
@@ -51,7 +53,9 @@ void run_rank(const runtime::Launch& launch,
   at::set_num_threads(1);
   try {
     const OpenStore open = [&launch] { return runtime::open_store(launch, std::chrono::seconds(20)); };
-    const auto hold = open();  // the store stays while this process does
+    if (!launch.hosts_store) poll([] { return g_store_is_there->load(); });  // not to try again later
+    const auto hold = open();                                                // stays while this process does
+    *g_store_is_there = true;
     body(launch.rank, open);
   } catch (const std::exception& error) {
     std::snprintf(g_page->error, sizeof g_page->error, "%s", error.what());
@@ -87,10 +91,8 @@ void note_set_up() {
 std::vector<Outcome> run_ranks(int num_ranks,
                                const std::function<void(int rank, const OpenStore& open_store)>& body) {
   start_nccl();
-  void* memory =
-      ::mmap(nullptr, num_ranks * sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  Page* const pages = static_cast<Page*>(memory);
+  g_store_is_there = share<std::atomic<bool>>();
+  Page* const pages = share<Page>(num_ranks);
   runtime::Launch launch;
   launch.launcher = "a test";
   launch.num_ranks = num_ranks;
@@ -118,7 +120,6 @@ std::vector<Outcome> run_ranks(int num_ranks,
     const double seconds = std::chrono::duration<double>(page.end - trouble).count();
     outcomes.push_back({page.ended, seconds, page.error, page.set_up, page.whole});
   }
-  ::munmap(memory, num_ranks * sizeof(Page));
   return outcomes;
 }
 
