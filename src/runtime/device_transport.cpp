@@ -51,6 +51,7 @@ class DeviceTransport : public Transport, private Meeting {
     const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
     if (connections != nullptr && std::string_view(connections) == "1")
       log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
+    meet();
     heartbeat_.emplace(open_store(), rank, num_ranks, options.heartbeat_timeout,
                        [this](const Heartbeat::Failure&) { abort_fabric(); });
     watcher_ = std::thread([this] { watch_faults(); });
@@ -288,6 +289,18 @@ class DeviceTransport : public Transport, private Meeting {
     });
   }
 
+  /// A rank may come long after the others: only then are its beats expected.
+  void meet() {
+    const std::string prefix = "counterflow/here/";
+    store_->set(prefix + std::to_string(rank_), "1");
+    for (int rank = 0; rank < num_ranks_; ++rank)
+      wait_until("rank " + std::to_string(rank) + " did not come", [&] {
+        if (store_->check({prefix + std::to_string(rank)})) return true;
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        return false;
+      });
+  }
+
   void set(const std::string& key, const std::string& value) override { store_->set(key, value); }
 
   /// Does not wait for a rank that has ended.
@@ -305,7 +318,7 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   void check_alive() override {
-    const auto failure = heartbeat_->failure();
+    const auto failure = heartbeat_ ? heartbeat_->failure() : std::nullopt;
     if (!failure) return;
     const std::string awaited = failure->rank == rank_ ? "" : device_waits_for();
     throw PeerFailed(failure->rank, failure->reason + awaited);

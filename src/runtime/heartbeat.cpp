@@ -59,8 +59,7 @@ std::optional<Heartbeat::Failure> Heartbeat::failure() const {
 }
 
 void Heartbeat::run() {
-  const auto start = std::chrono::steady_clock::now();
-  for (Peer& peer : peers_) peer.moved = start;
+  looked_ = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   bool told = false;
   while (!host_left_ && (!stopping_ || (abort_reason_ && !told))) {
@@ -122,15 +121,17 @@ void Heartbeat::look() {
     store_->set(heard_key(rank_), "1");
     return;
   }
+  // A store that is slow to answer, or a process that is, says nothing about the peers.
   const auto now = std::chrono::steady_clock::now();
+  const auto passed = std::min<std::chrono::nanoseconds>(now - std::exchange(looked_, now), 2 * interval_);
   for (std::size_t rank = 0; rank < peers_.size(); ++rank) {
     Peer& peer = peers_[rank];
     if (peer.ended || static_cast<int>(rank) == rank_) continue;
     const std::int64_t beats = store_->add(beat_key(static_cast<int>(rank)), 0);
     if (beats != peer.beats) {
       peer.beats = beats;
-      peer.moved = now;
-    } else if (now - peer.moved > timeout_) {
+      peer.silence = {};
+    } else if ((peer.silence += passed) > timeout_) {
       peer.ended = has_ended(static_cast<int>(rank));
       if (peer.ended) continue;
       return fail({static_cast<int>(rank), "its process gives no sign of life any more"});

@@ -47,7 +47,7 @@ class Heartbeat {
  private:
   struct Peer {
     std::int64_t beats = -1;
-    std::chrono::steady_clock::time_point moved;
+    std::chrono::nanoseconds silence{0};  ///< while the store answered
     bool ended = false;
   };
 
@@ -65,6 +65,7 @@ class Heartbeat {
   const std::function<std::optional<std::string>()> find_fault_;
   const std::chrono::milliseconds interval_;
   std::vector<Peer> peers_;
+  std::chrono::steady_clock::time_point looked_;
   bool host_left_ = false;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

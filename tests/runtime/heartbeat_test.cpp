@@ -4,6 +4,8 @@
 
 #include <future>
 #include <memory>
+#include <shared_mutex>
+#include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
 namespace counterflow::runtime {
@@ -68,6 +70,44 @@ TEST(HeartbeatTest, ARankThatNeverBeatsCountsAsDead) {
   Rank zero(store, 0, 2);
   ASSERT_EQ(zero.failed.wait_for(kLong), std::future_status::ready);
   EXPECT_EQ(zero.failed.get().rank, 1);
+}
+
+/// Answers nobody for a while, as a store does that looks up the name of a rank that connects.
+class BusyStore : public c10d::HashStore {
+ public:
+  int64_t add(const std::string& key, int64_t value) override {
+    const std::shared_lock lock(busy);
+    return HashStore::add(key, value);
+  }
+  std::shared_mutex busy;
+};
+
+TEST(HeartbeatTest, AStoreThatIsSlowToAnswerIsNoDeadRank) {
+  const auto store = c10::make_intrusive<BusyStore>();
+  Rank zero(store, 0, 2);
+  Rank one(store, 1, 2);
+  for (int times = 0; times < 3; ++times) {
+    {
+      const std::unique_lock lock(store->busy);
+      std::this_thread::sleep_for(2 * kTimeout);
+    }
+    EXPECT_EQ(zero.failed.wait_for(kTimeout / 2), std::future_status::timeout);
+    EXPECT_EQ(one.failed.wait_for(0s), std::future_status::timeout);
+  }
+}
+
+TEST(HeartbeatTest, TheStoresHostStaysUntilTheOthersKnowOfAFailure) {
+  const auto store = c10::make_intrusive<MortalStore>();
+  Rank zero(store, 0, 3);
+  Rank one(store, 1, 3);
+  Rank two(store, 2, 3);
+  zero.heartbeat->abort("no memory");
+  zero.heartbeat.reset();
+  store->dead = true;
+  for (Rank* rank : {&one, &two}) {
+    ASSERT_EQ(rank->failed.wait_for(kLong), std::future_status::ready);
+    EXPECT_EQ(rank->heartbeat->failure()->reason, "no memory");
+  }
 }
 
 TEST(HeartbeatTest, ARankThatEndsWellIsNotMissed) {

@@ -137,6 +137,14 @@ TEST(NcclTest, TrainsAndLeavesNothingBehind) {
   }
 }
 
+TEST(NcclTest, ARankThatComesLateIsWaitedFor) {
+  Setting setting{.steps = 1};
+  setting.before = [](int rank) {
+    if (rank == 2) std::this_thread::sleep_for(2500ms);  // more than twice the time-out of beats
+  };
+  for (const Outcome& outcome : run(setting)) EXPECT_EQ(outcome.error, "");
+}
+
 TEST(NcclTest, AnErrorThatNcclFindsBetweenCallsEndsAllRanks) {
   for (const ncclResult_t result : {ncclRemoteError, ncclSystemError}) {
     Setting setting;
