@@ -34,7 +34,8 @@ struct NcclOptions {
 };
 
 /// This rank's end; waits for the other ranks, 5 minutes at most. `open_store` connects to the store that all
-/// ranks share; it is called twice, since beats go over a connection of their own. Sets the calling thread's device. Throws TransportError.
+/// ranks share; it is called twice, since beats go over a connection of their own. Sets the calling thread's
+/// device. Throws TransportError.
 std::unique_ptr<Transport> make_nccl_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
     const NcclOptions& options = {});
