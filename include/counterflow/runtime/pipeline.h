@@ -79,7 +79,8 @@ struct PipelineOptions {
   /// small gradients goes wrong (in bf16, 256 + 1 is 256). Each micro-batch's gradient is computed in the
   /// parameter's type, added, and freed at once. The sums over micro-batches, copies, ties, replicas and
   /// steps are of this type, and so is parameter.grad(), which clip_gradient_norm() and optimizers see.
-  /// Torch's own optimizers take such gradients, but what they keep is of the parameter's type.
+  /// Torch's AdamW takes such gradients, but keeps its averages in the parameter's type; one that has fp32
+  /// copies of the weights updates those from them.
   std::optional<at::ScalarType> gradient_type{};
 
   /// Of the random numbers that stages draw, with the number of the step, the stage and the micro-batch

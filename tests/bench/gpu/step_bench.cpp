@@ -1,12 +1,12 @@
 // How long a training step of transformer layers takes on GPUs, by schedule, as it is and recorded.
 //
-//   gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded]...    each process one rank (launch.h)
+//   gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded][+fp32]...    each process one rank (launch.h)
 //
 // CASE is tiny, large or small; the schedule "none" is one GPU without a pipeline, whose time is halved by
-// the number of ranks. Transfers go by the copy engines, or over NCCL. Prints a line a schedule: the median
-// and the spread of the steps in ms, the memory at peak, and the largest relative error of a gradient against
-// "none" where that came first. With a folder in the environment's TRACE, one more step of each goes there as
-// a trace of PyTorch's profiler.
+// the number of ranks. Transfers go by the copy engines, or over NCCL; gradients are added up in the weights'
+// type, or in fp32. Prints a line a schedule: the median and the spread of the steps in ms, the memory at
+// peak, and the largest relative error of a gradient against "none" where that came first. With a folder in
+// the environment's TRACE, one more step of each goes there as a trace of PyTorch's profiler.
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
@@ -166,6 +166,7 @@ struct Bench {
   std::vector<double> run(const std::string& name, const Schedule& schedule, Transport& transport,
                           bool recorded, double* error) {
     PipelineOptions pipeline_options;
+    if (name.find("+fp32") != std::string::npos) pipeline_options.gradient_type = at::kFloat;
     if (recorded) pipeline_options.recorder = make_cuda_recorder(options.device().index());
     c10::cuda::CUDACachingAllocator::emptyCache();
     c10::cuda::CUDACachingAllocator::resetPeakStats(options.device().index());
@@ -345,7 +346,7 @@ struct Bench {
 int main(int argc, char** argv) {
   using namespace counterflow::runtime;
   if (argc < 5) {
-    std::fprintf(stderr, "gpu_step CASE STEPS CTAS SCHEDULE[+recorded]...\n");
+    std::fprintf(stderr, "gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded][+fp32]...\n");
     return 2;
   }
   try {
