@@ -1,18 +1,73 @@
 #include "counterflow/runtime/cuda_recorder.h"
 
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <exception>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "counterflow/error.h"
 #include "cuda_event.h"
+#include "random_recording.h"
 
 namespace counterflow::runtime {
 namespace {
+
+/// More than any rank's passes in a step. Their seeds take half a megabyte.
+constexpr std::size_t kMostScopes = std::size_t{1} << 16;
+
+/// The generators of a graph. What they start from lies on the device, where every replay reads it anew.
+class RecordedRandom : public RandomRecording {
+ public:
+  explicit RecordedRandom(c10::DeviceIndex device)
+      : device_(device),
+        places_(at::zeros({static_cast<std::int64_t>(kMostScopes)}, options())),
+        offset_(at::zeros({1}, options())) {}
+
+  at::Generator make_generator(std::uint64_t seed) override {
+    if (seeds_.size() == kMostScopes)
+      throw InvalidConfig("more than " + std::to_string(kMostScopes) + " random scopes draw in one step");
+    // As CUDAGeneratorState::register_graph() and capture_prologue() make it, with one's own places.
+    auto state = c10::make_intrusive<at::CUDAGeneratorState>(seed);
+    state->seed_extragraph_ = places_.select(0, static_cast<std::int64_t>(seeds_.size()));
+    state->offset_extragraph_ = offset_;
+    state->capturing_ = true;
+    seeds_.push_back(seed);
+    return at::make_generator<at::CUDAGeneratorImpl>(device_, std::move(state));
+  }
+
+  const std::vector<std::uint64_t>& seeds() const { return seeds_; }
+
+  void start_from(std::vector<std::uint64_t> seeds) {
+    const auto count = static_cast<std::int64_t>(seeds.size());
+    if (count == 0) return;
+    places_.narrow(0, 0, count).copy_(at::from_blob(seeds.data(), {count}, at::kLong), /*non_blocking=*/true);
+  }
+
+ private:
+  at::TensorOptions options() const { return at::TensorOptions(at::kLong).device(at::kCUDA, device_); }
+
+  const c10::DeviceIndex device_;
+  const at::Tensor places_, offset_;
+  std::vector<std::uint64_t> seeds_;
+};
+
+/// The calling thread's scopes draw for a recording.
+class DrawsFor {
+ public:
+  explicit DrawsFor(RandomRecording& recording) { current_random_recording() = &recording; }
+  ~DrawsFor() { current_random_recording() = nullptr; }
+  DrawsFor(const DrawsFor&) = delete;
+  DrawsFor& operator=(const DrawsFor&) = delete;
+};
 
 class CudaRecorder : public StepRecorder {
  public:
@@ -32,10 +87,12 @@ class CudaRecorder : public StepRecorder {
   void record(const std::function<void()>& body) override {
     check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     c10::cuda::CUDACachingAllocator::emptyCache();  // the graph's memory is its own
+    random_.emplace(device_);
     graph_ = std::make_unique<at::cuda::CUDAGraph>();
     // Other threads may ask CUDA for anything meanwhile.
     graph_->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     try {
+      const DrawsFor scopes(*random_);
       body();
     } catch (const std::exception& error) {
       give_up();
@@ -44,7 +101,12 @@ class CudaRecorder : public StepRecorder {
     graph_->capture_end();
   }
 
-  void replay() override { graph_->replay(); }
+  const std::vector<std::uint64_t>& seeds() const override { return random_.value().seeds(); }
+
+  void replay(const std::vector<std::uint64_t>& seeds) override {
+    random_.value().start_from(seeds);
+    graph_->replay();
+  }
 
  private:
   static void order(const c10::cuda::CUDAStream& first, const c10::cuda::CUDAStream& then) {
@@ -65,6 +127,7 @@ class CudaRecorder : public StepRecorder {
 
   const c10::DeviceIndex device_;
   const c10::cuda::CUDAStream stream_;
+  std::optional<RecordedRandom> random_;
   std::unique_ptr<at::cuda::CUDAGraph> graph_;
 };
 

@@ -1,10 +1,12 @@
 #include "gradients.h"
 
+#include <ATen/ops/stack.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "counterflow/error.h"
@@ -240,11 +242,15 @@ void Gradients::sum(const Tied& tied) {
 }
 
 double Gradients::squared_norm() const {
+  std::unordered_map<c10::Device, Tensors> norms;  // each device is waited for once
+  for (const at::Tensor& parameter : counted_)
+    if (parameter.grad().defined())
+      norms[parameter.device()].push_back(parameter.grad().norm().to(at::kDouble));
   double sum = 0;
-  for (const at::Tensor& parameter : counted_) {
-    if (!parameter.grad().defined()) continue;
-    const double norm = parameter.grad().norm().item().toDouble();
-    sum += norm * norm;
+  for (const auto& [device, of_device] : norms) {
+    const at::Tensor here = at::stack(of_device).cpu();
+    const auto* norm = here.const_data_ptr<double>();
+    for (std::int64_t i = 0; i < here.numel(); ++i) sum += norm[i] * norm[i];
   }
   return sum;
 }

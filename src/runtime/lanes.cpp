@@ -79,13 +79,14 @@ Progress Lanes::run(Lane lane, const Progress& after, const Tensors& inputs,
     after.done->block(stream);
     keep_for(inputs, stream);
   }
+  communicates_ |= lane == Lane::kCommunication;
   const OnStream on_stream(stream);
   body();
   return {lane, mark(stream)};
 }
 
 void Lanes::join(const Progress& last, const Tensors& outputs) {
-  if (!compute_) return;
+  if (!communicates_) return;  // in a recorded step nothing may wait for a stream that has no part in it
   mark(*communication_)->block(*compute_);
   if (last.lane == Lane::kCommunication) keep_for(outputs, *compute_);
 }

@@ -38,6 +38,7 @@ class Lanes {
 
  private:
   std::optional<c10::Stream> compute_, communication_;  ///< none: on the CPU
+  bool communicates_ = false;                           ///< whether a piece ran beside the compute lane
 };
 
 }  // namespace counterflow::runtime

@@ -101,7 +101,7 @@ class Pipeline::Impl {
       };
       if (wide_gradients_) wide_gradients_->widen();  // those that there are
       const Clock::time_point begin = Clock::now();
-      StepResult result = recorded_ ? recorded_->run(batch, body) : body(batch);
+      StepResult result = recorded_ ? recorded_->run(batch, seeds(), body) : body(batch);
       if (log_enabled(LogLevel::kDebug))
         log(LogLevel::kDebug, transport_.rank(),
             "step " + std::to_string(num_steps_) + ": " + seconds(Clock::now() - begin));
@@ -314,6 +314,17 @@ class Pipeline::Impl {
     }
     wiring.groups = Gradients::groups(schedule_.placement, options_);
     transport_.connect(wiring);
+  }
+
+  /// Of the random scopes of this step, by stage and micro-batch: those that settings_of() gives its visits.
+  std::vector<std::uint64_t> seeds() const {
+    const int replica = first_rank_ / schedule_.num_ranks();
+    std::vector<std::uint64_t> all;
+    for (const std::int32_t stage : stage_numbers_)
+      for (int m = 0; m < schedule_.num_micro_batches(); ++m)
+        all.push_back(
+            random_seed(options_.seed, num_steps_, stage, replica * schedule_.num_micro_batches() + m));
+    return all;
   }
 
   void check(const Batch& batch, bool training) const {

@@ -4,6 +4,7 @@
 #include <ATen/ops/stack.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -32,7 +33,7 @@ void fill(std::vector<Tensors>& places, const std::vector<Tensors>& values, cons
 
 }  // namespace
 
-StepResult RecordedStep::run(const Batch& batch, const Body& body) {
+StepResult RecordedStep::run(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body) {
   const c10::AutoGradMode no_grad(false);
   Tensors before;
   for (const at::Tensor& parameter : parameters_)
@@ -44,11 +45,11 @@ StepResult RecordedStep::run(const Batch& batch, const Body& body) {
       found = body(batch);
       warm_ = true;
     } else {
-      if (!recorded_) record(batch, body);
+      if (!recorded_) record(batch, seeds, body);
       for (std::size_t i = 0; i < before.size(); ++i)  // what the last replay left is about to be overwritten
         if (before[i].defined() && before[i].is_alias_of(gradients_[i])) before[i] = before[i].clone();
       fill(batch);
-      recorder_.replay();
+      recorder_.replay(pick(seeds));
       found = result();
       for (std::size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = gradients_[i];
     }
@@ -61,7 +62,7 @@ StepResult RecordedStep::run(const Batch& batch, const Body& body) {
   return found;
 }
 
-void RecordedStep::record(const Batch& batch, const Body& body) {
+void RecordedStep::record(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body) {
   batch_.weights = batch.weights;
   for (const Tensors& inputs : batch.inputs) batch_.inputs.push_back(copies(inputs));
   for (const Tensors& targets : batch.targets) batch_.targets.push_back(copies(targets));
@@ -77,7 +78,18 @@ void RecordedStep::record(const Batch& batch, const Body& body) {
   });
   for (const at::Tensor& parameter : parameters_)
     gradients_.push_back(std::exchange(parameter.mutable_grad(), {}));
+  scopes_.clear();
+  for (const std::uint64_t seed : recorder_.seeds())
+    scopes_.push_back(std::find(seeds.begin(), seeds.end(), seed) - seeds.begin());
   recorded_ = true;
+}
+
+/// For each of the recorder's. One that is none of the step's is a stage's own and stays.
+std::vector<std::uint64_t> RecordedStep::pick(const std::vector<std::uint64_t>& seeds) const {
+  std::vector<std::uint64_t> picked = recorder_.seeds();
+  for (std::size_t i = 0; i < picked.size(); ++i)
+    if (scopes_[i] < seeds.size()) picked[i] = seeds[scopes_[i]];
+  return picked;
 }
 
 void RecordedStep::fill(const Batch& batch) {

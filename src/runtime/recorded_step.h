@@ -1,6 +1,7 @@
 // A training step that is recorded once and then done again: fixed places for what goes in and comes out.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -17,12 +18,14 @@ class RecordedStep {
   RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters)
       : recorder_(recorder), parameters_(std::move(parameters)) {}
 
-  /// The first step runs as it is, the second is recorded; that one and all later ones are replayed. Throws
+  /// The first step runs as it is, the second is recorded; that one and all later ones are replayed. `seeds`
+  /// are those of this step's random scopes, all of them, in an order that is the same in every step. Throws
   /// InvalidConfig for a batch that is not like the recorded one.
-  StepResult run(const Batch& batch, const Body& body);
+  StepResult run(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body);
 
  private:
-  void record(const Batch& batch, const Body& body);
+  void record(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body);
+  std::vector<std::uint64_t> pick(const std::vector<std::uint64_t>& seeds) const;
   void fill(const Batch& batch);
   StepResult result() const;
 
@@ -30,10 +33,11 @@ class RecordedStep {
   const std::vector<at::Tensor> parameters_;
   bool warm_ = false;
   bool recorded_ = false;
-  Batch batch_;        ///< what the recorded step reads
-  StepResult result_;  ///< what it writes
-  Tensors gradients_;  ///< what it writes, by parameter
-  at::Tensor losses_;  ///< of result_, in one tensor
+  Batch batch_;                      ///< what the recorded step reads
+  StepResult result_;                ///< what it writes
+  Tensors gradients_;                ///< what it writes, by parameter
+  at::Tensor losses_;                ///< of result_, in one tensor
+  std::vector<std::size_t> scopes_;  ///< which of a step's seeds the recorder's are
 };
 
 }  // namespace counterflow::runtime

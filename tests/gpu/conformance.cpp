@@ -1,9 +1,12 @@
 // Pipelines on GPUs against the plain loop, over every generator that fits the ranks.
 //
-//   gpu_conformance processes LINK         this process is one rank; the launcher's variables say which
-//   (launch.h) gpu_conformance threads LINK RANKS     ranks are threads, a GPU each gpu_conformance local -
-//   RANKS          ranks are threads that share the GPUs there are gpu_conformance killed|throws|stuck LINK
-//   as processes: rank 1 ends badly, the others must notice
+//   gpu_conformance processes LINK          this process is one rank; the launcher's variables say which
+//                                           (launch.h)
+//   gpu_conformance dropout LINK            as processes: models that draw random numbers
+//   gpu_conformance threads LINK RANKS      ranks are threads, a GPU each
+//   gpu_conformance local - RANKS           ranks are threads that share the GPUs there are
+//   gpu_conformance killed|throws|stuck LINK
+//                                           as processes: rank 1 ends badly, the others must notice
 //
 // LINK is nccl, copy or automatic (gpu.h).
 #include <ATen/ops/ones.h>
@@ -18,6 +21,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <numeric>
+#include <span>
 #include <string>
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
@@ -33,6 +37,7 @@
 #include "counterflow/runtime/module.h"
 #include "counterflow/runtime/pieces.h"
 #include "counterflow/runtime/pipeline.h"
+#include "counterflow/runtime/random.h"
 #include "counterflow/timeline.h"
 #include "on_device.h"
 
@@ -41,6 +46,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
+
+constexpr std::uint64_t kSeed = 7;
 
 std::mutex g_mutex;
 GpuLink g_link = GpuLink::kAutomatic;
@@ -58,6 +65,8 @@ struct Case {
   double tolerance;  ///< of ‖found − expected‖ / ‖expected‖, of a gradient
   bool in_pieces = false;
   bool wide = false;  ///< gradients added up in fp32 (PipelineOptions::gradient_type)
+  double dropout = 0;
+  bool recompute = false;  ///< all stages
 };
 
 constexpr Case kCases[] = {{"MLP fp64", false, at::kDouble, 1e-13},
@@ -73,8 +82,13 @@ bool is_tried(const Case& one, const Schedule& schedule) {
          schedule.name == "chimera";
 }
 
+/// The plain loop seeds the process's generators: these are for ranks that are processes.
+constexpr Case kDropoutCases[] = {{"dropout fp32", true, at::kFloat, 1e-5, false, false, 0.2},
+                                  {"dropout, recomputed", true, at::kFloat, 1e-5, false, false, 0.2, true},
+                                  {"dropout bf16", true, at::kBFloat16, 3e-2, false, false, 0.2}};
+
 std::unique_ptr<models::Model> make_model(const Case& one, int num_stages) {
-  return one.transformer ? models::gpt(num_stages, 0) : models::mlp(num_stages);
+  return one.transformer ? models::gpt(num_stages, one.dropout) : models::mlp(num_stages);
 }
 
 /// Every other piece on the communication lane.
@@ -105,6 +119,7 @@ PipelineOptions options_for(const models::Model& model) {
     return model.loss(outputs, targets);
   };
   options.timeout = std::chrono::seconds(60);
+  options.seed = kSeed;
   if (const auto names = model.tied(); !names.empty())
     options.ties = {{{{0, names[0]}, {model.num_stages - 1, names[1]}}}};
   return options;
@@ -116,20 +131,24 @@ double relative_error(const at::Tensor& found, const at::Tensor& expected) {
   return norm == 0 ? error : error / norm;
 }
 
-/// The plain loop's, with sums in fp32 where the case has them.
-plain::Run run_plain(const models::Model& model, const Case& one, int num_micro_batches) {
-  if (!one.wide) return plain::train(model, num_micro_batches, 1, {});
+/// The plain loop's, of the step of this number, with sums in fp32 where the case has them.
+plain::Run run_plain(const models::Model& model, const Case& one, int num_micro_batches, int number) {
+  plain::Seed seed;
+  if (one.dropout > 0)
+    seed = [number](int, int stage, int m) { return random_seed(kSeed, number, stage, m); };
+  if (!one.wide) return plain::train(model, num_micro_batches, 1, seed);
   std::vector<int> order(num_micro_batches);
   std::iota(order.begin(), order.end(), 0);
   const std::vector<std::vector<std::vector<int>>> copies(model.num_stages, {order});
-  return plain::train(model, num_micro_batches, 1, {}, copies, at::kFloat);
+  return plain::train(model, num_micro_batches, 1, seed, copies, at::kFloat);
 }
 
-/// The largest error of the losses and the gradients that this rank holds.
+/// The largest error of the losses and the gradients that this rank holds, after the pipeline's step of this
+/// number.
 double compare(const models::Model& model, const Case& one, const Pipeline& pipeline,
-               const StepResult& result) {
+               const StepResult& result, int step) {
   const int num_micro_batches = pipeline.schedule().num_micro_batches();
-  const plain::Run expected = run_plain(model, one, num_micro_batches);
+  const plain::Run expected = run_plain(model, one, num_micro_batches, step);
   double error = 0;
   for (int m = 0; m < num_micro_batches; ++m) {
     if (!result.losses[m].defined()) continue;
@@ -173,6 +192,8 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   if (const auto names = on_cpu->tied(); !names.empty()) options.ties.clear();
   if (expected) options.recorder = make_cuda_recorder(device.index());
   if (one.wide) options.gradient_type = at::kFloat;
+  for (int stage = 0; one.recompute && stage < schedule.num_stages(); ++stage)
+    options.recompute.push_back(stage);
   Pipeline pipeline(
       schedule, transport, [&](int stage) { return make_stage(one, model.stage(stage)); },
       std::move(options));
@@ -180,7 +201,7 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   for (int step = 0; step < 4; ++step) {
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
     const StepResult result = pipeline.step(batch_of(model, pipeline, 0));
-    const double found = compare(model, one, pipeline, result);
+    const double found = compare(model, one, pipeline, result, step);
     error = found <= error ? error : found;
     if (step == 0) pipeline.evaluate(batch_of(model, pipeline, 0));
   }
@@ -239,7 +260,8 @@ void for_generators(int ranks, Each each) {
 }
 
 /// Each pipeline gets a transport, and each transport keys of its own. As it is, then recorded.
-void check_all(const OpenStore& open_store, int rank, int num_ranks, int device) {
+void check_all(const OpenStore& open_store, int rank, int num_ranks, int device,
+               std::span<const Case> cases = kCases) {
   int number = 0;
   const auto with_transport = [&](auto body) {
     const std::string prefix = "pipeline" + std::to_string(number++);
@@ -249,7 +271,7 @@ void check_all(const OpenStore& open_store, int rank, int num_ranks, int device)
     body(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
   };
   for_generators(num_ranks, [&](const Schedule& schedule) {
-    for (const Case& one : kCases) {
+    for (const Case& one : cases) {
       if (!is_tried(one, schedule)) continue;
       Tensors gradients;
       for (const bool recorded : {false, true})
@@ -348,6 +370,7 @@ void run_processes(const std::string& mode) {
   const auto hold = open();  // the store stays while this process does
   const int device = launch.local_rank;
   const auto start = Clock::now();
+  if (mode == "dropout") return check_all(open, launch.rank, launch.num_ranks, device, kDropoutCases);
   if (mode != "processes") return end_badly(mode, launch, open, device);
   check_all(open, launch.rank, launch.num_ranks, device);
   check_leaks(launch, open, device);

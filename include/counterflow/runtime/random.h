@@ -17,8 +17,15 @@ std::uint64_t random_seed(std::uint64_t seed, std::int64_t step, int stage, int 
 
 struct RandomState;
 
-/// While this lives, torch operators called on this thread that draw random numbers on the CPU, and are given
-/// no generator, use one that starts from `seed`. Scopes nest; a scope ends on the thread where it began.
+/// While this lives, torch operators called on this thread that draw random numbers on the CPU or on an
+/// NVIDIA GPU, and are given no generator, use one that starts from `seed`. Scopes nest; a scope ends on the
+/// thread where it began. In a recorded step (recorder.h) every replay draws what the step would draw as it
+/// is.
+///
+/// Operators that take no generator draw from their GPU's default one (fused dropout and attention): that is
+/// lent to the scope while they run, to one thread at a time. Threads that draw on the same GPU meanwhile
+/// have scopes, too. What cuDNN's recurrent layers drop out does not follow scopes: they keep a state of
+/// their own.
 class RandomScope {
  public:
   explicit RandomScope(std::uint64_t seed);

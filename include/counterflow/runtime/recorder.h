@@ -1,7 +1,9 @@
 // Records a whole step of a rank once and does it again without the host.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 namespace counterflow::runtime {
 
@@ -18,8 +20,12 @@ class StepRecorder {
   /// Inside run(): calls `body` without doing what it asks of the device, and keeps that instead.
   virtual void record(const std::function<void()>& body) = 0;
 
-  /// Inside run(): does what was recorded.
-  virtual void replay() = 0;
+  /// What the random scopes (random.h) started from that drew on the device while recording, in the order in
+  /// which they first did.
+  virtual const std::vector<std::uint64_t>& seeds() const = 0;
+
+  /// Inside run(): does what was recorded, its random scopes starting from as many other seeds.
+  virtual void replay(const std::vector<std::uint64_t>& seeds) = 0;
 };
 
 }  // namespace counterflow::runtime
