@@ -1,8 +1,8 @@
 #include "batches.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
-#include <algorithm>
 #include <functional>
 
 namespace train_gpt {
@@ -14,7 +14,7 @@ void copy_bytes(std::string_view bytes, std::int64_t* to) {
 
 /// Sequences and the bytes that follow each byte, dealt into micro-batches.
 counterflow::runtime::Batch batch_of(std::string_view text, std::int64_t num_sequences, std::int64_t length,
-                                     int micro_batches,
+                                     int micro_batches, at::Device device,
                                      const std::function<std::size_t(std::int64_t)>& start) {
   const at::Tensor inputs = at::empty({num_sequences, length}, at::kLong);
   const at::Tensor targets = at::empty({num_sequences, length}, at::kLong);
@@ -23,7 +23,7 @@ counterflow::runtime::Batch batch_of(std::string_view text, std::int64_t num_seq
     copy_bytes(text.substr(begin, length), inputs.mutable_data_ptr<std::int64_t>() + row * length);
     copy_bytes(text.substr(begin + 1, length), targets.mutable_data_ptr<std::int64_t>() + row * length);
   }
-  return counterflow::runtime::deal({inputs}, {targets}, micro_batches);
+  return counterflow::runtime::deal({inputs.to(device)}, {targets.to(device)}, micro_batches);
 }
 
 }  // namespace
@@ -31,24 +31,32 @@ counterflow::runtime::Batch batch_of(std::string_view text, std::int64_t num_seq
 counterflow::runtime::Batch training_batch(const Options& options, const Text& text, std::int64_t position,
                                            int micro_batches) {
   const std::int64_t length = options.model.context;
-  return batch_of(text.training, options.batch, length, micro_batches, [&](std::int64_t row) {
+  const auto start = [&](std::int64_t row) {
     return sequence_start(options.model.seed, position + row, text.training.size(), length + 1);
-  });
+  };
+  return batch_of(text.training, options.batch, length, micro_batches, options.model.device, start);
 }
 
 counterflow::runtime::Batch held_out_batch(const Options& options, const Text& text, int micro_batches) {
-  constexpr std::int64_t kFewest = 64;
-  const std::int64_t sequences = std::max<std::int64_t>(kFewest, micro_batches);
+  const std::int64_t sequences = held_out_rows(micro_batches) * micro_batches;
   const std::int64_t length = options.model.context;
   const std::size_t places = text.held_out.size() - length;
-  return batch_of(text.held_out, sequences, length, micro_batches,
+  return batch_of(text.held_out, sequences, length, micro_batches, options.model.device,
                   [&](std::int64_t row) { return row * (places - 1) / sequences; });
 }
 
-at::Tensor bytes_as_tensor(std::string_view bytes) {
-  const at::Tensor tensor = at::empty({1, static_cast<std::int64_t>(bytes.size())}, at::kLong);
+std::int64_t held_out_rows(int micro_batches) {
+  constexpr std::int64_t kFewest = 64;
+  return (kFewest + micro_batches - 1) / micro_batches;
+}
+
+at::Tensor sequence_to_go_on_from(std::string_view bytes, const ModelOptions& model, int micro_batches) {
+  const bool fixed_shape = !model.device.is_cpu();
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  const at::Tensor tensor = fixed_shape ? at::zeros({held_out_rows(micro_batches), model.context}, at::kLong)
+                                        : at::empty({1, size}, at::kLong);
   copy_bytes(bytes, tensor.mutable_data_ptr<std::int64_t>());
-  return tensor;
+  return tensor.to(model.device);
 }
 
 }  // namespace train_gpt

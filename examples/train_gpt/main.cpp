@@ -15,6 +15,7 @@
 #ifdef TRAIN_GPT_WITH_MPI
 #include "counterflow/runtime/mpi.h"
 #endif
+#include "gpus.h"
 #include "options.h"
 #include "run.h"
 #include "text.h"
@@ -36,8 +37,10 @@ void describe(const Options& options, const Text& text, const counterflow::Sched
   std::fflush(stdout);
 }
 
-counterflow::CostModel find_costs(const Options& options, const Text& text,
-                                  const counterflow::Schedule& schedule) {
+/// On GPUs a step is predicted only from a file.
+std::optional<counterflow::CostModel> find_costs(const Options& options, const Text& text,
+                                                 const counterflow::Schedule& schedule) {
+  if (options.on_gpus() && options.costs.empty()) return std::nullopt;
   counterflow::CostModel costs =
       options.costs.empty() ? profile(options, text, schedule) : counterflow::read_cost_file(options.costs);
   if (!options.save_costs.empty()) counterflow::write_file(options.save_costs, format_cost_model(costs));
@@ -55,26 +58,40 @@ void run_processes(const std::function<void(counterflow::runtime::Transport&)>& 
 #endif
 }
 
-void start(const Options& options) {
+/// As many as the launcher started, where ranks are on GPUs.
+int default_ranks(const Options& options) {
+  constexpr int kRanks = 4;
+  return options.on_gpus() ? num_launched() : kRanks;
+}
+
+void start(Options options) {
   options.model.check();
+  const int ranks = default_ranks(options);
+  if (options.ranks == 0) options.ranks = ranks;
   const Text text = read_text(options.files.empty() ? default_files() : options.files, options.model.context);
   const counterflow::Schedule schedule = make_schedule(options);
   at::set_num_threads(1);  // there are as many ranks as cores, or more
-  const bool processes = options.transport == "mpi";
   std::optional<counterflow::CostModel> costs;
   const auto begin = [&] {
     describe(options, text, schedule);
     costs = find_costs(options, text, schedule);
   };
-  if (!processes) begin();
-  const auto body = [&](counterflow::runtime::Transport& transport) {
-    if (processes && transport.rank() == 0) begin();
+  const auto process = [&](counterflow::runtime::Transport& transport) {
+    if (transport.rank() == 0) begin();
     run(options, text, schedule, costs, transport);
   };
-  if (processes)
-    run_processes(body);
-  else
-    counterflow::runtime::run_local(schedule.num_ranks(), body);
+  const auto process_with_gpu = [&](const GpuRank& rank) {
+    options.model.device = rank.device;
+    if (rank.transport.rank() == 0) begin();
+    run(options, text, schedule, costs, rank.transport, rank.recorder);
+  };
+  const auto thread = [&](counterflow::runtime::Transport& transport) {
+    run(options, text, schedule, costs, transport);
+  };
+  if (options.on_gpus()) return run_on_gpu(options, process_with_gpu);
+  if (options.transport == "mpi") return run_processes(process);
+  begin();
+  counterflow::runtime::run_local(schedule.num_ranks(), thread);
 }
 
 }  // namespace
@@ -83,6 +100,7 @@ void start(const Options& options) {
 int main(int argc, char** argv) {
   try {
     train_gpt::Options options;
+    if (train_gpt::kHasGpus) options.transport = "gpu";
     int exit_code = 0;
     if (!train_gpt::parse(argc, argv, options, exit_code)) return exit_code;
     train_gpt::start(options);

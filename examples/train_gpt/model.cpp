@@ -162,7 +162,7 @@ GptStage::GptStage(const ModelOptions& options, const Slice& slice)
     token_ = register_module("token", torch::nn::Embedding(kVocabulary, options.dim));
   }
   const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
-  const at::Tensor bias = attention_bias(options);
+  const at::Tensor bias = attention_bias(options).to(options.device);
   for (std::int64_t block = 0; block < slice.num_blocks; ++block)
     blocks_.push_back(blocks->register_module(std::to_string(slice.first_block + block),
                                               std::make_shared<Block>(options, bias)));
@@ -171,6 +171,7 @@ GptStage::GptStage(const ModelOptions& options, const Slice& slice)
     head_ = register_module("head", linear(options.dim, kVocabulary));
   }
   initialise(*this, options);
+  to(options.device);
 }
 
 std::vector<Layer> GptStage::layers() {

@@ -27,6 +27,7 @@ struct ModelOptions {
   double dropout = 0;
   bool tied = false;  ///< predictions use the embedding's matrix
   std::uint64_t seed = 1;
+  at::Device device = at::kCPU;  ///< where stages and their inputs are
 
   std::int64_t num_parameters() const;
 

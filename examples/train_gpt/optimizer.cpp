@@ -1,5 +1,6 @@
 #include "optimizer.h"
 
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -39,10 +40,9 @@ void AdamW::step(double learning_rate) {
   const c10::NoGradGuard no_grad;
   for (Group& group : groups_) {
     std::vector<at::Tensor> gradients;
-    for (std::size_t i = 0; i < group.parameters.size(); ++i) {
-      gradients.push_back(group.parameters[i].grad());
-      group.steps[i] += 1;
-    }
+    for (const at::Tensor& parameter : group.parameters) gradients.push_back(parameter.grad());
+    if (gradients.empty()) continue;
+    at::_foreach_add_(group.steps, 1);
     at::_fused_adamw_(group.parameters, gradients, group.means, group.squares, {}, group.steps, learning_rate,
                       kMeanDecay, kSquareDecay, group.weight_decay, kEpsilon, /*amsgrad=*/false,
                       /*maximize=*/false);

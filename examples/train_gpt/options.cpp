@@ -25,11 +25,18 @@ void add_model_options(CLI::App& app, ModelOptions& model) {
 
 void add_pipeline_options(CLI::App& app, Options& options) {
   app.add_option("--schedule", options.schedule, "a generator (`counterflow list`) or a schedule file");
-  app.add_option("--ranks", options.ranks, "ranks; a file has its own number")->check(CLI::PositiveNumber);
+  app.add_option("--ranks", options.ranks, "ranks; a file has its own number")
+      ->check(CLI::PositiveNumber)
+      ->default_str("4, on GPUs as many as were launched");
   app.add_option("--micro-batches", options.micro_batches, "micro-batches a step; a file has its own number")
       ->check(CLI::PositiveNumber);
-  app.add_option("--transport", options.transport, "ranks as threads, or as processes under mpirun")
-      ->check(CLI::IsMember({"local", "mpi"}));
+  app.add_option("--transport", options.transport,
+                 "ranks as threads (local); as processes under mpirun (mpi); as processes with a GPU each "
+                 "under torchrun, mpirun or srun: over NCCL (nccl), by the GPUs' copy engines (copy), or by "
+                 "these where all GPUs reach one another and over NCCL elsewhere (gpu)")
+      ->check(CLI::IsMember({"local", "mpi", "gpu", "nccl", "copy"}));
+  app.add_flag("--record", options.record,
+               "on GPUs: record a step as one CUDA graph for each rank and replay it, with the same results");
 }
 
 void add_run_options(CLI::App& app, Options& options) {
@@ -52,6 +59,21 @@ void add_run_options(CLI::App& app, Options& options) {
                  "file to write what was profiled to, for `counterflow simulate --cost-file`");
   app.add_option("--save-timeline", options.save_timeline,
                  "file to write what the ranks did in a step at the end to, for `counterflow render`");
+}
+
+/// Throws counterflow::InvalidConfig.
+void check_together(const Options& options) {
+  if (options.record && !options.on_gpus())
+    throw counterflow::InvalidConfig(
+        "--record: only steps on GPUs are recorded, with --transport gpu, nccl or copy; found --transport " +
+        options.transport);
+  if (options.on_gpus() && !options.save_costs.empty() && options.costs.empty())
+    throw counterflow::InvalidConfig(
+        "--save-costs: costs are profiled on the CPU only, not with --transport " + options.transport);
+  if (options.record && !(options.save_timeline.empty() && options.costs.empty()))
+    throw counterflow::InvalidConfig(
+        "--record: a replayed step has no timeline to save or to compare with a prediction: leave out "
+        "--save-timeline and --costs");
 }
 
 std::string text_of(double value) {
@@ -109,6 +131,7 @@ bool parse(int argc, char** argv, Options& options, int& exit_code) {
   add_run_options(app, options);
   try {
     app.parse(argc, argv);
+    check_together(options);
     if (!options.resume.empty()) take_from_checkpoint(app, options);
   } catch (const CLI::Error& error) {
     exit_code = app.exit(error);

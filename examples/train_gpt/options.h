@@ -15,7 +15,8 @@ struct Options {
   std::vector<std::string> files;  ///< empty: default_files()
   std::string schedule = "dualpipe";
   std::string transport = "local";
-  int ranks = 4;
+  int ranks = 0;        ///< 0: on GPUs as many as were launched, otherwise 4
+  bool record = false;  ///< steps are recorded once and replayed as CUDA graphs
   int micro_batches = 8;
   ModelOptions model;
   std::int64_t batch = 8;  ///< sequences a step
@@ -30,13 +31,17 @@ struct Options {
   std::string save_costs;             ///< file for those that were profiled; empty: nowhere
   std::string save_timeline;          ///< file for what the ranks did in a step at the end; empty: nowhere
 
+  /// Whether ranks are processes with a GPU each.
+  bool on_gpus() const { return transport == "gpu" || transport == "nccl" || transport == "copy"; }
+
   /// What a checkpoint keeps of them, by the names of the command line.
   std::map<std::string, std::string> saved() const;
 };
 
 /// Reads the command line. What it does not say is taken from the checkpoint to resume from, if there is one.
 /// Writes help or an error and returns false where the program should end, with `exit_code` set.
-/// Throws counterflow::Error where the checkpoint cannot be read or holds another model than asked for.
+/// Throws counterflow::Error where the checkpoint cannot be read or holds another model than asked for, and
+/// for options that do not go together.
 bool parse(int argc, char** argv, Options& options, int& exit_code);
 
 /// The schedule that the options name: a generator's for their size, or a file's. Throws counterflow::Error.

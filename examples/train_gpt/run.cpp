@@ -52,7 +52,23 @@ counterflow::Timeline median(std::vector<counterflow::Timeline> steps) {
   return std::move(*middle);
 }
 
-/// Returns what the ranks did in one of the last steps; nothing where there are no steps to take.
+/// Collective. A recorded step does not look at its losses.
+double finite_loss(Trainer& trainer) {
+  const double loss = trainer.loss();
+  if (!std::isfinite(loss)) throw counterflow::Error("the loss is " + std::to_string(loss));
+  return loss;
+}
+
+/// Collective: "  bubble 12.3 %" of the last step, where it is known.
+std::string bubble(Trainer& trainer) {
+  if (!trainer.has_timeline()) return "";
+  char text[40];
+  std::snprintf(text, sizeof text, "  bubble %4.1f %%", 100 * counterflow::bubble_ratio(trainer.timeline()));
+  return text;
+}
+
+/// Returns what the ranks did in one of the last steps; nothing where there are no steps to take, or where
+/// they are replayed.
 std::optional<counterflow::Timeline> train(const Options& options, Trainer& trainer, const Console& console) {
   constexpr std::int64_t kLastSteps = 5;
   std::vector<counterflow::Timeline> last_steps;
@@ -61,18 +77,18 @@ std::optional<counterflow::Timeline> train(const Options& options, Trainer& trai
   Clock::time_point since = Clock::now();
   std::int64_t shown = trainer.num_steps();
   while (trainer.num_steps() < options.steps) {
-    const double loss = trainer.step();
+    trainer.step();
     const std::int64_t step = trainer.num_steps();
     if (step % every == 0 || step == options.steps) {
-      console.line("step %4ld/%ld  loss %.3f  %6.0f tokens/s  bubble %4.1f %%", step, options.steps, loss,
+      console.line("step %4ld/%ld  loss %.3f  %6.0f tokens/s%s", step, options.steps, finite_loss(trainer),
                    bytes_a_step * static_cast<double>(step - shown) / seconds_since(since),
-                   100 * counterflow::bubble_ratio(trainer.timeline()));
+                   bubble(trainer).c_str());
       since = Clock::now();
       shown = step;
     }
     if (options.checkpoint_every > 0 && step % options.checkpoint_every == 0 && step < options.steps)
       console.line("saved %s", trainer.save().c_str());
-    if (step > options.steps - kLastSteps) last_steps.push_back(trainer.timeline());
+    if (trainer.has_timeline() && step > options.steps - kLastSteps) last_steps.push_back(trainer.timeline());
   }
   if (last_steps.empty()) return std::nullopt;
   return median(std::move(last_steps));
@@ -121,9 +137,10 @@ void tell_prediction(const counterflow::Schedule& schedule, const counterflow::C
 }  // namespace
 
 void run(const Options& options, const Text& text, const counterflow::Schedule& schedule,
-         const std::optional<counterflow::CostModel>& costs, counterflow::runtime::Transport& transport) {
+         const std::optional<counterflow::CostModel>& costs, counterflow::runtime::Transport& transport,
+         const std::shared_ptr<counterflow::runtime::StepRecorder>& recorder) {
   const Console console(transport.rank() == 0);
-  Trainer trainer(options, text, schedule, transport);
+  Trainer trainer(options, text, schedule, transport, recorder);
   const auto last_step = train(options, trainer, console);
   const double entropy = bigram_entropy(text.training + text.held_out);
   const double loss = trainer.held_out_loss();

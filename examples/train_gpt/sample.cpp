@@ -12,9 +12,9 @@ namespace cf = counterflow::runtime;
 
 constexpr double kTemperature = 0.7;  // below 1: likelier bytes more often than the model thinks
 
-/// A byte drawn from the prediction after the last byte of a sequence (1 × length × 256).
-char draw(const at::Tensor& logits, std::mt19937_64& random) {
-  const at::Tensor last = logits[0][-1].contiguous();
+/// A byte drawn from the prediction after so many bytes of the first sequence (rows × length × 256).
+char draw(const at::Tensor& logits, std::int64_t num_bytes, std::mt19937_64& random) {
+  const at::Tensor last = logits[0][num_bytes - 1].cpu().contiguous();
   const auto* logit = last.const_data_ptr<float>();
   std::vector<double> weights;
   for (std::int64_t byte = 0; byte < kVocabulary; ++byte)
@@ -30,16 +30,16 @@ std::vector<std::string> write_on(std::vector<std::string> texts, std::int64_t n
   std::mt19937_64 random(options.seed + transport.rank());
   for (std::int64_t count = 0; count < num_bytes; ++count) {
     cf::Batch batch;
-    for (const std::string& text : texts) {
-      const std::size_t seen = std::min<std::size_t>(text.size(), options.context);
-      batch.inputs.push_back({bytes_as_tensor(std::string_view(text).substr(text.size() - seen))});
-    }
+    const std::size_t seen = std::min<std::size_t>(texts.front().size(), options.context);
+    for (const std::string& text : texts)
+      batch.inputs.push_back({sequence_to_go_on_from(std::string_view(text).substr(text.size() - seen),
+                                                     options, static_cast<int>(texts.size()))});
     const cf::StepResult result = pipeline.evaluate(batch);
     // The ranks at the model's end draw; the ranks at its beginning, and all others, have to know what.
     std::string drawn(texts.size(), '\0'), here(texts.size(), '\0');
     for (std::size_t m = 0; m < texts.size(); ++m) {
       if (!pipeline.takes_target(static_cast<int>(m))) continue;
-      drawn[m] = draw(result.outputs[m][0], random);
+      drawn[m] = draw(result.outputs[m][0], static_cast<std::int64_t>(seen), random);
       here[m] = 1;
     }
     for (const std::string& part : transport.all_gather(drawn + here))

@@ -15,11 +15,13 @@ namespace {
 
 namespace cf = counterflow::runtime;
 
-cf::PipelineOptions pipeline_options(const Options& options, int num_stages) {
+cf::PipelineOptions pipeline_options(const Options& options, int num_stages,
+                                     const std::shared_ptr<cf::StepRecorder>& recorder) {
   cf::PipelineOptions with;
   with.loss = loss;
   with.seed = options.model.seed;
-  with.check_losses = true;
+  with.recorder = recorder;
+  with.check_losses = !recorder;
   if (options.model.tied) with.ties = {{{{0, kEmbedding}, {num_stages - 1, kHead}}}};
   return with;
 }
@@ -66,14 +68,15 @@ std::int64_t position_in(const cf::Checkpoint& checkpoint) {
 }  // namespace
 
 Trainer::Trainer(const Options& options, const Text& text, const counterflow::Schedule& schedule,
-                 cf::Transport& transport)
+                 cf::Transport& transport, std::shared_ptr<cf::StepRecorder> recorder)
     : options_(options),
       text_(text),
       transport_(transport),
       pipeline_(schedule, transport, stages_of(options.model, schedule.num_stages()),
-                pipeline_options(options, schedule.num_stages())) {
+                pipeline_options(options, schedule.num_stages(), recorder)),
+      has_timeline_(!recorder) {
   for (const int stage : pipeline_.stages()) optimizers_.emplace_back(pipeline_.stage(stage).parameters());
-  pipeline_.record_timeline(true);
+  pipeline_.record_timeline(has_timeline_);
   if (!options.resume.empty()) resume();
 }
 
@@ -85,18 +88,17 @@ void Trainer::resume() {
   pipeline_.set_num_steps(num_steps_);
 }
 
-double Trainer::step() {
+void Trainer::step() {
   const cf::Batch batch =
       training_batch(options_, text_, position_, pipeline_.schedule().num_micro_batches());
-  const cf::StepResult result = pipeline_.step(batch);
+  last_ = pipeline_.step(batch);
   pipeline_.clip_gradient_norm(kMostGradientNorm);
   for (AdamW& optimizer : optimizers_)
     optimizer.step(learning_rate(options_.learning_rate, num_steps_, options_.steps));
   if (num_steps_ < first_step_ + options_.check_steps)
-    first_losses_.push_back(gather_losses(result, transport_));
+    first_losses_.push_back(gather_losses(last_, transport_));
   ++num_steps_;
   position_ += options_.batch;
-  return pipeline_.total_loss(result);
 }
 
 counterflow::CostModel Trainer::profile() {

@@ -18,17 +18,25 @@ namespace train_gpt {
 /// by one thread. Everything outlives it.
 class Trainer {
  public:
+  /// With a recorder, this rank's own, steps are recorded and replayed.
   Trainer(const Options& options, const Text& text, const counterflow::Schedule& schedule,
-          counterflow::runtime::Transport& transport);
+          counterflow::runtime::Transport& transport,
+          std::shared_ptr<counterflow::runtime::StepRecorder> recorder = {});
 
-  /// One optimizer step. Returns the mean loss of its batch.
-  double step();
+  /// One optimizer step.
+  void step();
+
+  /// Collective: the mean loss of the last step's batch.
+  double loss() { return pipeline_.total_loss(last_); }
 
   /// The mean loss on held-out text.
   double held_out_loss();
 
   /// Goes on from pieces of held-out text, as many as the schedule has micro-batches.
   std::vector<std::string> sample();
+
+  /// Whether there is a timeline of the last step: not of one that was replayed.
+  bool has_timeline() const { return has_timeline_; }
 
   /// Collective: what the ranks did in the last step.
   counterflow::Timeline timeline() { return pipeline_.timeline(); }
@@ -55,7 +63,9 @@ class Trainer {
   const Text& text_;
   counterflow::runtime::Transport& transport_;
   counterflow::runtime::Pipeline pipeline_;
-  std::vector<AdamW> optimizers_;  ///< of this rank's stages
+  const bool has_timeline_;
+  counterflow::runtime::StepResult last_;  ///< of the last step
+  std::vector<AdamW> optimizers_;          ///< of this rank's stages
   std::int64_t first_step_ = 0, num_steps_ = 0;
   std::int64_t first_position_ = 0, position_ = 0;  ///< sequences drawn from the text
   std::vector<std::vector<float>> first_losses_;

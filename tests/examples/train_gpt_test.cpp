@@ -176,6 +176,10 @@ TEST_F(TrainGptTest, RefusesWhatDoesNotFit) {
       {"--resume saved --dim 32", "--dim 32 is not the model in saved/step-000000001, whose dim is 16"},
       {"nothing.txt", "nothing.txt"},
       {"--transport pigeon", "pigeon"},
+      {"--transport gpu", "train_gpt_gpu, built where CUDA and NCCL are, has them on GPUs"},
+      {"--record", "--record: only steps on GPUs are recorded"},
+      {"--record --transport nccl --save-timeline step.json", "leave out --save-timeline"},
+      {"--transport copy --save-costs costs.json", "--save-costs: costs are profiled on the CPU only"},
   };
   for (const auto& refused : cases) {
     const Result result = run(refused.arguments);
