@@ -482,13 +482,17 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   /// What the host does not notice, since it does not wait for the device: that the receive that is next has
-  /// been so for longer than the time limit, or that the fabric has failed.
+  /// been so for longer than the time limit, or will be so for ever, or that the fabric has failed.
   std::optional<std::string> find_fault() {
     {
       const std::lock_guard lock(watched_mutex_);
       const std::string awaited = next_watched();
-      if (!awaited.empty() && Clock::now() - progress_ >= timeout_.load())
+      const auto waited = Clock::now() - progress_;
+      if (!awaited.empty() && waited >= timeout_.load())
         return "nothing came for " + awaited + " within " + seconds(timeout_);
+      if (!awaited.empty() && waited >= options_.heartbeat_timeout &&
+          heartbeat_->has_left(watched_.front().from))
+        return awaited + " was not sent before that rank ended";
     }
     if (const auto error = fabric_->find_error()) return *error + device_waits_for();
     return std::nullopt;

@@ -32,6 +32,7 @@ Heartbeat::Heartbeat(c10::intrusive_ptr<c10d::Store> store, int rank, int num_ra
       find_fault_(std::move(find_fault)),
       interval_(std::min(kInterval, timeout / 8)),
       peers_(num_ranks),
+      left_(num_ranks),
       thread_([this] { run(); }) {}
 
 Heartbeat::~Heartbeat() {
@@ -58,20 +59,27 @@ std::optional<Heartbeat::Failure> Heartbeat::failure() const {
   return failure_;
 }
 
+bool Heartbeat::has_left(int rank) const {
+  const std::lock_guard lock(mutex_);
+  return left_.at(rank) != 0;
+}
+
 void Heartbeat::run() {
   looked_ = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   bool told = false;
-  while (!host_left_ && (!stopping_ || (abort_reason_ && !told))) {
+  while (!stopping_ || (abort_reason_ && !told)) {
     const std::optional<std::string> reason = told ? std::nullopt : abort_reason_;
     lock.unlock();
     try {
       if (reason) {
         told = true;
-        store_->compareSet(kAbortKey, "", std::to_string(rank_) + " " + *reason);
+        tell(*reason);
       }
-      beat();
-      look();
+      if (!host_left_) {
+        beat();
+        look();
+      }
       if (const auto fault = find_fault_ ? find_fault_() : std::nullopt) abort(*fault);
     } catch (const std::exception& error) {
       fail({0, std::string("the store that the ranks share does not answer any more: ") + error.what()});
@@ -100,6 +108,13 @@ void Heartbeat::end() {
   }
 }
 
+void Heartbeat::tell(const std::string& reason) {
+  if (host_left_)
+    fail({rank_, reason});
+  else
+    store_->compareSet(kAbortKey, "", std::to_string(rank_) + " " + reason);
+}
+
 bool Heartbeat::has_ended(int rank) const {
   return store_->check({end_key(rank)});
 }
@@ -118,6 +133,7 @@ void Heartbeat::look() {
   }
   if (rank_ != 0 && has_ended(0)) {
     host_left_ = true;
+    note_left(0);
     store_->set(heard_key(rank_), "1");
     return;
   }
@@ -133,10 +149,16 @@ void Heartbeat::look() {
       peer.silence = {};
     } else if ((peer.silence += passed) > timeout_) {
       peer.ended = has_ended(static_cast<int>(rank));
+      if (peer.ended) note_left(static_cast<int>(rank));
       if (peer.ended) continue;
       return fail({static_cast<int>(rank), "its process gives no sign of life any more"});
     }
   }
+}
+
+void Heartbeat::note_left(int rank) {
+  const std::lock_guard lock(mutex_);
+  left_[rank] = 1;
 }
 
 void Heartbeat::fail(Failure failure) {
@@ -146,7 +168,7 @@ void Heartbeat::fail(Failure failure) {
     failure_ = failure;
   }
   try {
-    store_->set(heard_key(rank_), "1");
+    if (!host_left_) store_->set(heard_key(rank_), "1");
   } catch (const std::exception&) {
     // The store is gone: so is the rank that would have waited for this.
   }

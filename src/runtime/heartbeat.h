@@ -4,7 +4,8 @@
 // failure that a rank learns of stays, and is handed once to a function that must end this rank's waits.
 //
 // Rank 0's process may host the store: it leaves when the others know that it has ended well, and they do
-// not mind then that the store is gone; or when they know of the failure that ends it.
+// not mind then that the store is gone: each is on its own from there. Or it leaves when they know of the
+// failure that ends it.
 #pragma once
 
 #include <atomic>
@@ -44,6 +45,9 @@ class Heartbeat {
 
   std::optional<Failure> failure() const;
 
+  /// Whether a rank is known to have ended well: rank 0 at once, another one after the time-out.
+  bool has_left(int rank) const;
+
  private:
   struct Peer {
     std::int64_t beats = -1;
@@ -52,10 +56,12 @@ class Heartbeat {
   };
 
   void run();
+  void tell(const std::string& reason);
   void beat();
   void look();
   void end();
   bool has_ended(int rank) const;
+  void note_left(int rank);
   void fail(Failure failure);
 
   c10::intrusive_ptr<c10d::Store> store_;
@@ -70,6 +76,7 @@ class Heartbeat {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<Failure> failure_;
+  std::vector<char> left_;                   ///< by rank
   std::optional<std::string> abort_reason_;  ///< of this rank, not yet told
   bool stopping_ = false;
   std::thread thread_;

@@ -129,6 +129,18 @@ TEST(HeartbeatTest, TheStoreMayGoOnceItsHostEndedWell) {
   EXPECT_EQ(one.failed.wait_for(4 * kTimeout), std::future_status::timeout);
 }
 
+TEST(HeartbeatTest, ARankCanStillAbortOnceTheStoresHostEndedWell) {
+  const auto store = c10::make_intrusive<MortalStore>();
+  Rank zero(store, 0, 2);
+  Rank one(store, 1, 2);
+  zero.heartbeat.reset();
+  store->dead = true;
+  EXPECT_TRUE(one.heartbeat->has_left(0));
+  one.heartbeat->abort("no memory");
+  ASSERT_EQ(one.failed.wait_for(kLong), std::future_status::ready);
+  EXPECT_EQ(one.failed.get().reason, "no memory");
+}
+
 TEST(HeartbeatTest, AStoreThatStopsAnsweringIsAFailure) {
   const auto store = c10::make_intrusive<MortalStore>();
   Rank zero(store, 0, 2);

@@ -28,8 +28,8 @@ struct Mailbox {
 struct Shared {
   std::atomic<int> joined;
   std::atomic<int> leaving;
-  std::array<std::array<std::atomic<bool>, kMaxRanks>, kMaxRanks> connects;  ///< by rank, then peer
-  std::array<std::array<Mailbox, kMaxRanks>, kMaxRanks> mail;                ///< by sender, then receiver
+  std::array<std::array<std::atomic<bool>, kMaxRanks>, kMaxRanks> connects[2];  ///< by rank, then peer
+  std::array<std::array<Mailbox, kMaxRanks>, kMaxRanks> mail;                   ///< by sender, then receiver
 };
 
 /// What all processes share.
@@ -66,7 +66,7 @@ struct ncclComm {
   const int num_ranks;
   std::atomic<State> state = State::kAlive;
   std::atomic<int> under_way = 0;
-  std::array<bool, kMaxRanks> connected{};
+  std::array<bool, kMaxRanks> connected[2]{};
 };
 
 namespace {
@@ -93,6 +93,7 @@ struct Transfer {
   char* memory;
   std::size_t bytes;
   cudaStream_t stream;
+  bool collective;         ///< part of a broadcast, which has connections of its own
   bool delivered = false;  ///< a send's: its message lies in the mailbox
   bool done = false;
 
@@ -130,16 +131,19 @@ struct Transfer {
 
 /// The calls between ncclGroupStart and ncclGroupEnd of a thread.
 thread_local int t_depth = 0;
+thread_local bool t_collective = false;
 thread_local std::vector<Transfer> t_group;
 
 /// Waits for the other side's first message. False where the communicator was aborted meanwhile.
 bool connect(const Transfer& transfer) {
   ncclComm& comm = *transfer.comm;
-  if (comm.connected[transfer.peer]) return true;
-  counterflow::fake::poll(
-      [&] { return comm.shared.connects[transfer.peer][comm.rank] || comm.state != State::kAlive; });
+  bool& connected = comm.connected[transfer.collective][transfer.peer];
+  if (connected) return true;
+  counterflow::fake::poll([&] {
+    return comm.shared.connects[transfer.collective][transfer.peer][comm.rank] || comm.state != State::kAlive;
+  });
   if (comm.state != State::kAlive) return false;
-  comm.connected[transfer.peer] = true;
+  connected = true;
   count(&counterflow::fake::Tally::connected);
   return true;
 }
@@ -161,7 +165,7 @@ void launch(cudaStream_t stream, std::vector<Transfer> transfers) {
 
 ncclResult_t launch_group(std::vector<Transfer> group) {
   for (const Transfer& transfer : group)
-    transfer.comm->shared.connects[transfer.comm->rank][transfer.peer] = true;
+    transfer.comm->shared.connects[transfer.collective][transfer.comm->rank][transfer.peer] = true;
   for (const Transfer& transfer : group) {
     if (!connect(transfer)) return ncclInternalError;
     if (g_faults.calls_hang) {
@@ -247,6 +251,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* result) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (!check_alive(comm, "ncclCommAbort")) return ncclInvalidUsage;
   comm->state = State::kAborted;
+  ++comm->shared.leaving;
   count(&Tally::aborted);
   counterflow::fake::synchronize_device();
   return ncclSuccess;
@@ -278,21 +283,24 @@ ncclResult_t ncclGroupEnd() {
 
 ncclResult_t ncclSend(const void* memory, std::size_t count, ncclDataType_t, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
-  return add({comm, peer, true, static_cast<char*>(const_cast<void*>(memory)), count, stream}, "ncclSend");
+  return add({comm, peer, true, static_cast<char*>(const_cast<void*>(memory)), count, stream, t_collective},
+             "ncclSend");
 }
 
 ncclResult_t ncclRecv(void* memory, std::size_t count, ncclDataType_t, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
-  return add({comm, peer, false, static_cast<char*>(memory), count, stream}, "ncclRecv");
+  return add({comm, peer, false, static_cast<char*>(memory), count, stream, t_collective}, "ncclRecv");
 }
 
 /// From the root to each.
 ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t bytes, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream) {
   ncclGroupStart();
+  t_collective = true;
   if (comm->rank != root) ncclRecv(to, bytes, type, root, comm, stream);
   for (int peer = 0; comm->rank == root && peer < comm->num_ranks; ++peer)
     if (peer != root) ncclSend(from, bytes, type, peer, comm, stream);
+  t_collective = false;
   return ncclGroupEnd();
 }
 

@@ -39,8 +39,9 @@ struct Setting {
   int num_ranks = 3;
   int steps = 20;
   std::chrono::milliseconds timeout = 20s;
-  std::function<void(int rank)> before = [](int) {};                    ///< setting up
-  std::function<void(int rank)> between = [](int) {};                   ///< the second step and the third
+  std::function<void(int rank)> before = [](int) {};   ///< setting up
+  int leaver = -1;                                     ///< a rank that ends well after two steps
+  std::function<void(int rank)> between = [](int) {};  ///< the second step and the third
   std::function<void(int rank, int number)> forward = [](int, int) {};  ///< before it; counted from 1
 };
 
@@ -87,6 +88,7 @@ void train(const Setting& setting, int rank, const fake::OpenStore& open_store) 
                      .timeout = setting.timeout});
   fake::note_set_up();
   for (int step = 0; step < setting.steps; ++step) {
+    if (step == 2 && rank == setting.leaver) return fake::note_trouble();
     if (step == 2) setting.between(rank);
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
     pipeline.step(batch());
@@ -187,6 +189,23 @@ TEST(NcclTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
   expect_ends(outcomes[0], 0, 3, stuck("an exception ended it"));
   expect_ends(outcomes[1], 1, 3, "no more data");
   expect_ends(outcomes[2], 2, 3, stuck("an exception ended it"));
+}
+
+TEST(NcclTest, ARankThatLeavesEarlyIsMissed) {
+  for (const int leaver : {0, 1}) {
+    Setting setting;
+    setting.timeout = 3s;
+    setting.leaver = leaver;
+    const std::vector<Outcome> outcomes = run(setting);
+    EXPECT_TRUE(outcomes[leaver].ended);
+    EXPECT_EQ(outcomes[leaver].error, "");
+    const std::string it = std::to_string(leaver);
+    const std::string reason = it + "[FB][0-3] from rank " + it + " was not sent before that rank ended";
+    // The ranks that are left cannot tell one another once rank 0 and its store are gone.
+    const std::string other = leaver == 0 ? "nothing came for 1F0 from rank 1 within 3 s" : reason;
+    expect_ends(outcomes[1 - leaver], 1 - leaver, 4, "[01][FB][0-3]: rank [0-2] ended: " + reason + ".*");
+    expect_ends(outcomes[2], 2, leaver == 0 ? 5 : 4, "2[FB][0-3]: rank [0-2] ended: " + other + ".*");
+  }
 }
 
 TEST(NcclTest, AProcessThatIsKilledOrStoppedIsMissed) {
