@@ -2,7 +2,6 @@
 //
 //   gpu_conformance processes LINK          this process is one rank; the launcher's variables say which
 //                                           (launch.h)
-//   gpu_conformance dropout LINK            as processes: models that draw random numbers
 //   gpu_conformance threads LINK RANKS      ranks are threads, a GPU each
 //   gpu_conformance local - RANKS           ranks are threads that share the GPUs there are
 //   gpu_conformance killed|throws|stuck LINK
@@ -21,7 +20,6 @@
 #include <cstdlib>
 #include <mutex>
 #include <numeric>
-#include <span>
 #include <string>
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
@@ -50,6 +48,7 @@ using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
 constexpr std::uint64_t kSeed = 7;
 
 std::mutex g_mutex;
+std::mutex g_plain;  ///< held by a plain loop that draws: from the process's generators
 GpuLink g_link = GpuLink::kAutomatic;
 int g_checked = 0;
 int g_failed = 0;
@@ -74,18 +73,16 @@ constexpr Case kCases[] = {{"MLP fp64", false, at::kDouble, 1e-13},
                            {"MLP fp32", false, at::kFloat, 1e-5},
                            {"transformer bf16", true, at::kBFloat16, 3e-2},
                            {"pieces bf16 + fp32", false, at::kBFloat16, 4e-3, true, true},
-                           {"transformer bf16 + fp32", true, at::kBFloat16, 3e-2, false, true}};
+                           {"transformer bf16 + fp32", true, at::kBFloat16, 3e-2, false, true},
+                           {"dropout fp32", true, at::kFloat, 1e-5, false, false, 0.2},
+                           {"dropout, recomputed", true, at::kFloat, 1e-5, false, false, 0.2, true},
+                           {"dropout bf16", true, at::kBFloat16, 3e-2, false, false, 0.2}};
 
-/// Sums in fp32 are tried along a few schedules: B alone, I and W, copies, overlapped pairs.
+/// Sums in fp32 and dropout are tried along a few schedules: B alone, I and W, copies, overlapped pairs.
 bool is_tried(const Case& one, const Schedule& schedule) {
-  return !one.wide || schedule.name == "1f1b" || schedule.name == "zbv" || schedule.name == "dualpipe" ||
-         schedule.name == "chimera";
+  return (!one.wide && one.dropout == 0) || schedule.name == "1f1b" || schedule.name == "zbv" ||
+         schedule.name == "dualpipe" || schedule.name == "chimera";
 }
-
-/// The plain loop seeds the process's generators: these are for ranks that are processes.
-constexpr Case kDropoutCases[] = {{"dropout fp32", true, at::kFloat, 1e-5, false, false, 0.2},
-                                  {"dropout, recomputed", true, at::kFloat, 1e-5, false, false, 0.2, true},
-                                  {"dropout bf16", true, at::kBFloat16, 3e-2, false, false, 0.2}};
 
 std::unique_ptr<models::Model> make_model(const Case& one, int num_stages) {
   return one.transformer ? models::gpt(num_stages, one.dropout) : models::mlp(num_stages);
@@ -134,8 +131,11 @@ double relative_error(const at::Tensor& found, const at::Tensor& expected) {
 /// The plain loop's, of the step of this number, with sums in fp32 where the case has them.
 plain::Run run_plain(const models::Model& model, const Case& one, int num_micro_batches, int number) {
   plain::Seed seed;
-  if (one.dropout > 0)
+  std::unique_lock lock(g_plain, std::defer_lock);
+  if (one.dropout > 0) {
+    lock.lock();
     seed = [number](int, int stage, int m) { return random_seed(kSeed, number, stage, m); };
+  }
   if (!one.wide) return plain::train(model, num_micro_batches, 1, seed);
   std::vector<int> order(num_micro_batches);
   std::iota(order.begin(), order.end(), 0);
@@ -201,7 +201,9 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   for (int step = 0; step < 4; ++step) {
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
     const StepResult result = pipeline.step(batch_of(model, pipeline, 0));
+    if (one.dropout > 0) transport.all_gather("");  // nobody draws while plain loops do
     const double found = compare(model, one, pipeline, result, step);
+    if (one.dropout > 0) transport.all_gather("");
     error = found <= error ? error : found;
     if (step == 0) pipeline.evaluate(batch_of(model, pipeline, 0));
   }
@@ -260,8 +262,7 @@ void for_generators(int ranks, Each each) {
 }
 
 /// Each pipeline gets a transport, and each transport keys of its own. As it is, then recorded.
-void check_all(const OpenStore& open_store, int rank, int num_ranks, int device,
-               std::span<const Case> cases = kCases) {
+void check_all(const OpenStore& open_store, int rank, int num_ranks, int device) {
   int number = 0;
   const auto with_transport = [&](auto body) {
     const std::string prefix = "pipeline" + std::to_string(number++);
@@ -271,7 +272,7 @@ void check_all(const OpenStore& open_store, int rank, int num_ranks, int device,
     body(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
   };
   for_generators(num_ranks, [&](const Schedule& schedule) {
-    for (const Case& one : cases) {
+    for (const Case& one : kCases) {
       if (!is_tried(one, schedule)) continue;
       Tensors gradients;
       for (const bool recorded : {false, true})
@@ -370,7 +371,6 @@ void run_processes(const std::string& mode) {
   const auto hold = open();  // the store stays while this process does
   const int device = launch.local_rank;
   const auto start = Clock::now();
-  if (mode == "dropout") return check_all(open, launch.rank, launch.num_ranks, device, kDropoutCases);
   if (mode != "processes") return end_badly(mode, launch, open, device);
   check_all(open, launch.rank, launch.num_ranks, device);
   check_leaks(launch, open, device);
