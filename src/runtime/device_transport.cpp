@@ -51,8 +51,9 @@ class DeviceTransport : public Transport, private Meeting {
     const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
     if (connections != nullptr && std::string_view(connections) == "1")
       log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
+    c10::intrusive_ptr<c10d::Store> of_beats = open_store();
     meet();
-    heartbeat_.emplace(open_store(), rank, num_ranks, options.heartbeat_timeout,
+    heartbeat_.emplace(std::move(of_beats), rank, num_ranks, options.heartbeat_timeout,
                        [this](const Heartbeat::Failure&) { abort_fabric(); });
     watcher_ = std::thread([this] { watch_faults(); });
   }

@@ -25,7 +25,6 @@ using fake::Outcome;
 using testing::HasSubstr;
 using testing::MatchesRegex;
 
-constexpr int kMicroBatches = 4;
 const at::Device kGpu(at::kCUDA, 0);
 
 /// Multiplies by a parameter, which is stage + 2.
@@ -35,9 +34,11 @@ struct Factor : torch::nn::Module {
 };
 
 struct Setting {
-  const char* generator = "1f1b";
+  std::string_view generator = "1f1b";
   int num_ranks = 3;
+  int num_micro_batches = 4;
   int steps = 20;
+  bool evaluates = false;  ///< after each step
   std::chrono::milliseconds timeout = 20s;
   std::function<void(int rank)> before = [](int) {};   ///< setting up
   int leaver = -1;                                     ///< a rank that ends well after two steps
@@ -45,9 +46,9 @@ struct Setting {
   std::function<void(int rank, int number)> forward = [](int, int) {};  ///< before it; counted from 1
 };
 
-Batch batch() {
+Batch batch(int num_micro_batches) {
   Batch all;
-  for (int m = 0; m < kMicroBatches; ++m) {
+  for (int m = 0; m < num_micro_batches; ++m) {
     all.inputs.push_back({at::full({2, 3}, m + 1.0, kGpu)});
     all.targets.push_back({at::full({1}, 0.0, kGpu)});
   }
@@ -56,7 +57,7 @@ Batch batch() {
 
 /// Of the mean over the micro-batches of the sum of x · 2 · 3 · …, for one stage's factor.
 void check_gradients(const Pipeline& pipeline) {
-  double product = 2 * 2.5;  // rows, and the mean of 1, 2, 3, 4
+  double product = 1.0 + pipeline.schedule().num_micro_batches();  // two rows of the mean of 1, 2, …
   for (int stage = 0; stage < pipeline.schedule().num_stages(); ++stage) product *= stage + 2;
   for (const int stage : pipeline.stages()) {
     const at::Tensor gradient = pipeline.stage(stage).parameters().at(0).tensor.grad();
@@ -74,7 +75,7 @@ void train(const Setting& setting, int rank, const fake::OpenStore& open_store) 
   setting.before(rank);
   const auto transport = make_nccl_transport(open_store, rank, setting.num_ranks, {.heartbeat_timeout = 1s});
   int forwards = 0;
-  Pipeline pipeline(generate(setting.generator, {setting.num_ranks, kMicroBatches}), *transport,
+  Pipeline pipeline(generate(setting.generator, {setting.num_ranks, setting.num_micro_batches}), *transport,
                     [&](int stage) {
                       const auto module = std::make_shared<Factor>(stage);
                       return make_stage(
@@ -91,8 +92,9 @@ void train(const Setting& setting, int rank, const fake::OpenStore& open_store) 
     if (step == 2 && rank == setting.leaver) return fake::note_trouble();
     if (step == 2) setting.between(rank);
     for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
-    pipeline.step(batch());
+    pipeline.step(batch(setting.num_micro_batches));
     check_gradients(pipeline);
+    if (setting.evaluates) pipeline.evaluate(batch(setting.num_micro_batches));
   }
 }
 
@@ -120,10 +122,27 @@ std::string stuck(const std::string& reason) {
 }
 
 /// The third step's second forward.
-constexpr int kWarm = 2 * kMicroBatches + 2;
+constexpr int kWarm = 2 * 4 + 2;
 
-TEST(NcclTest, TrainsAndLeavesNothingBehind) {
-  for (const Setting& setting : {Setting{"1f1b", 3, 4}, Setting{"dualpipe", 2, 4}, Setting{"zbv", 2, 4}}) {
+/// Every generator, with the fewest micro-batches that it takes.
+std::vector<Setting> settings_of_generators(int num_ranks) {
+  std::vector<Setting> all;
+  for (const Generator* generator : all_generators()) {
+    for (const int num_micro_batches : {2, 3, 4, 6, 8, 10, 12}) {
+      if (!generator->fits({num_ranks, num_micro_batches, generator->stages_per_rank})) continue;
+      all.push_back({generator->name, num_ranks, num_micro_batches, 3, true});
+      break;
+    }
+  }
+  return all;
+}
+
+class NcclTrainingTest : public testing::TestWithParam<int> {};
+
+TEST_P(NcclTrainingTest, TrainsAndLeavesNothingBehind) {
+  const std::vector<Setting> settings = settings_of_generators(GetParam());
+  EXPECT_GT(settings.size(), 10);
+  for (const Setting& setting : settings) {
     SCOPED_TRACE(setting.generator);
     for (const Outcome& outcome : run(setting)) {
       EXPECT_TRUE(outcome.ended);
@@ -138,6 +157,8 @@ TEST(NcclTest, TrainsAndLeavesNothingBehind) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclTrainingTest, testing::Values(2, 3, 4));
 
 TEST(NcclTest, ARankThatComesLateIsWaitedFor) {
   Setting setting{.steps = 1};
