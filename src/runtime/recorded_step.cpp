@@ -1,6 +1,7 @@
 #include "recorded_step.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/GradMode.h>
 
@@ -19,7 +20,10 @@ Tensors copies(const Tensors& tensors) {
   return all;
 }
 
+/// All at once: a copy each would hold up a small step.
 void fill(std::vector<Tensors>& places, const std::vector<Tensors>& values, const char* what) {
+  Tensors to;
+  Tensors from;
   for (std::size_t m = 0; m < places.size(); ++m) {
     if (places[m].empty()) continue;
     if (m >= values.size() || !alike(places[m], values[m]))
@@ -27,8 +31,12 @@ void fill(std::vector<Tensors>& places, const std::vector<Tensors>& values, cons
                           (m < values.size() ? describe(values[m]) : "missing") +
                           "; the recorded step takes " + describe(places[m]));
     for (std::size_t i = 0; i < places[m].size(); ++i)
-      if (places[m][i].defined()) places[m][i].copy_(values[m][i], true);
+      if (places[m][i].defined()) {
+        to.push_back(places[m][i]);
+        from.push_back(values[m][i]);
+      }
   }
+  if (!to.empty()) at::_foreach_copy_(to, from, /*non_blocking=*/true);
 }
 
 }  // namespace

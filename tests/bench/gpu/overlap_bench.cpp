@@ -1,12 +1,14 @@
 // How much communication inside a stage hides behind compute when a forward and a backward overlap.
 //
-//   gpu_overlap [LAYERS MICRO_BATCHES STEPS VOLUME]     two processes, a GPU each (launch.h)
+//   gpu_overlap [LAYERS MICRO_BATCHES STEPS VOLUME CTAS]     two processes, a GPU each (launch.h)
 //
 // The stage is made of pieces as an MoE layer has them: attention, dispatch, experts, combine. Dispatch and
 // combine exchange all tokens with the other GPU over NCCL, VOLUME times: as many experts as a token goes to.
+// NCCL has CTAS thread blocks for that.
 // One stage on each GPU, so that nothing but these transfers goes between them. Prints the median time of a
 // step without the exchanges, of one pass after the other, and of overlapped pairs, and how far a gradient of
-// pairs is from that of passes one after the other (the attention's backward adds up in no fixed order).
+// pairs is from that of passes one after the other (the attention's backward adds up in no fixed order). With
+// a folder in the environment's TRACE, one more step in pairs goes there as a trace of PyTorch's profiler.
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -19,6 +21,7 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -26,6 +29,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -136,6 +140,19 @@ Schedule schedule_of(int micro_batches, bool in_pairs) {
   return parse(text + ",0B" + std::to_string(micro_batches - 1) + "\n");
 }
 
+/// One step of a pipeline that has run before.
+void trace(Pipeline& pipeline, const Batch& batch, const std::string& path) {
+  namespace profiler = torch::autograd::profiler;
+  const std::set<profiler::ActivityType> activities{profiler::ActivityType::CPU,
+                                                    profiler::ActivityType::CUDA};
+  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
+  profiler::prepareProfiler(config, activities);
+  profiler::enableProfiler(config, activities);
+  pipeline.step(batch);
+  cudaDeviceSynchronize();
+  profiler::disableProfiler()->save(path);
+}
+
 double measure(Transport& transport, const Layers& layers, const Peer& peer, int micro_batches, bool in_pairs,
                int steps, at::TensorOptions options, at::Tensor* gradient) {
   PipelineOptions with;
@@ -161,6 +178,8 @@ double measure(Transport& transport, const Layers& layers, const Peer& peer, int
     cudaDeviceSynchronize();
     if (step >= 2) times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
   }
+  if (const char* folder = std::getenv("TRACE"); folder != nullptr && in_pairs)
+    trace(pipeline, batch, std::string(folder) + "/overlap." + std::to_string(peer.rank) + ".json");
   *gradient = layers.up[0].grad().clone();
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
@@ -192,7 +211,7 @@ void run(int argc, char** argv) {
   std::copy(bytes.begin(), bytes.end(), id.internal);
   ncclComm_t comm = nullptr;
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.maxCTAs = 16;
+  config.maxCTAs = argument(5, 16);
   if (ncclCommInitRankConfig(&comm, 2, id, launch.rank, &config) != ncclSuccess)
     throw std::runtime_error("no communicator");
 
@@ -210,9 +229,10 @@ void run(int argc, char** argv) {
   const double turn = time(comm, false, &in_turn);
   const double pairs = time(comm, true, &in_pairs);
   std::printf(
-      "rank %d, %d layers, %d micro-batches, volume %d: without exchanges %.1f ms, in turn %.1f ms, in pairs "
+      "rank %d, %d layers, %d micro-batches, volume %d, %d CTAs: without exchanges %.1f ms, in turn %.1f ms, "
+      "in pairs "
       "%.1f ms: %.0f %% of the exchanges hidden; gradients differ by %.1e\n",
-      launch.rank, num_layers, micro_batches, peer.volume, compute, turn, pairs,
+      launch.rank, num_layers, micro_batches, peer.volume, config.maxCTAs, compute, turn, pairs,
       100 * (1 - (pairs - compute) / (turn - compute)),
       ((in_pairs - in_turn).norm() / in_turn.norm()).item<double>());
   ncclCommDestroy(comm);

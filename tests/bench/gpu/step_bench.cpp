@@ -6,7 +6,9 @@
 // the number of ranks. Transfers go by the copy engines, or over NCCL; gradients are added up in the weights'
 // type, or in fp32. Prints a line a schedule: the median and the spread of the steps in ms, the memory at
 // peak, and the largest relative error of a gradient against "none" where that came first. With a folder in
-// the environment's TRACE, one more step of each goes there as a trace of PyTorch's profiler.
+// the environment's TRACE, one more step of each goes there as a trace of PyTorch's profiler. In place of a
+// schedule "predict" compares profiled costs with steps, and "costs" writes those of attention and MLP blocks
+// to the file that COSTS names.
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
@@ -26,8 +28,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
@@ -57,51 +61,50 @@ const std::map<std::string, Case> kCases{{"tiny", {1024, 512, 1, 8, 16, 16, at::
                                          {"large", {4096, 4096, 1, 8, 32, 16, at::kBFloat16}},
                                          {"small", {512, 256, 3, 4, 8, 20, at::kFloat}}};
 
-/// Norm, attention, norm, and an MLP of four times the width.
-struct Layer {
-  Layer(torch::nn::Module& owner, const Case& c, int index, at::TensorOptions options) {
-    const auto make = [&](const char* name, at::IntArrayRef sizes, double scale) {
-      const at::Tensor values = at::randn(sizes, at::TensorOptions(at::kFloat).device(options.device()));
-      return owner.register_parameter(name + std::to_string(index),
-                                      (values * scale).to(options.dtype().toScalarType()));
-    };
-    const std::int64_t h = c.hidden;
-    const double scale = 0.5 / std::sqrt(static_cast<double>(h));
-    norm1 = make("norm1_", {h}, 1);
-    qkv = make("qkv_", {3 * h, h}, scale);
-    out = make("out_", {h, h}, scale);
-    norm2 = make("norm2_", {h}, 1);
-    up = make("up_", {4 * h, h}, scale);
-    down = make("down_", {h, 4 * h}, scale);
-    heads = c.heads;
-  }
+/// A layer is two blocks: attention, and an MLP of four times the width, each behind a norm.
+struct Block {
+  at::Tensor norm, into, out;
+  std::int64_t heads;  ///< zero in an MLP
 
   at::Tensor operator()(const at::Tensor& x) const {
     const std::int64_t b = x.size(0), s = x.size(1), h = x.size(2);
-    const at::Tensor a = at::linear(at::layer_norm(x, {h}, norm1), qkv);
-    const auto parts = a.view({b, s, 3, heads, h / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
+    const at::Tensor wide = at::linear(at::layer_norm(x, {h}, norm), into);
+    if (heads == 0) return x + at::linear(at::gelu(wide), out);
+    const auto parts = wide.view({b, s, 3, heads, h / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
     const at::Tensor mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, true);
-    const at::Tensor y = x + at::linear(mixed.transpose(1, 2).reshape({b, s, h}), out);
-    return y + at::linear(at::gelu(at::linear(at::layer_norm(y, {h}, norm2), up)), down);
+    return x + at::linear(mixed.transpose(1, 2).reshape({b, s, h}), out);
   }
-
-  at::Tensor norm1, qkv, out, norm2, up, down;
-  std::int64_t heads = 1;
 };
 
-struct Layers : torch::nn::Module {
-  /// Layers first … last − 1 of the model, the same whoever makes them.
-  Layers(const Case& c, int first, int last, at::TensorOptions options) {
-    for (int i = first; i < last; ++i) {
-      at::manual_seed(1000 + i);
-      layers.emplace_back(*this, c, i, options);
+struct Blocks : torch::nn::Module {
+  /// Blocks first … last − 1 of the model, the same whoever makes them.
+  Blocks(const Case& c, int first, int last, at::TensorOptions options) {
+    const std::int64_t h = c.hidden;
+    for (int layer = first / 2; layer < (last + 1) / 2; ++layer) {
+      at::manual_seed(1000 + layer);
+      const auto make = [&](bool is_here, const char* name, at::IntArrayRef sizes) {
+        const double scale = sizes.size() == 1 ? 1 : 0.5 / std::sqrt(static_cast<double>(h));
+        at::Tensor values = at::randn(sizes, at::TensorOptions(at::kFloat).device(options.device())) * scale;
+        if (is_here)
+          values = register_parameter(name + std::to_string(layer),
+                                      values.to(c10::typeMetaToScalarType(options.dtype())));
+        return values;
+      };
+      const bool attends = 2 * layer >= first;
+      const Block attention{make(attends, "norm1_", {h}), make(attends, "qkv_", {3 * h, h}),
+                            make(attends, "out_", {h, h}), c.heads};
+      const bool thinks = 2 * layer + 1 < last;
+      const Block mlp{make(thinks, "norm2_", {h}), make(thinks, "up_", {4 * h, h}),
+                      make(thinks, "down_", {h, 4 * h}), 0};
+      if (attends) blocks.push_back(attention);
+      if (thinks) blocks.push_back(mlp);
     }
   }
   at::Tensor forward(at::Tensor x) {
-    for (const Layer& layer : layers) x = layer(x);
+    for (const Block& block : blocks) x = block(x);
     return x;
   }
-  std::vector<Layer> layers;
+  std::vector<Block> blocks;
 };
 
 struct Bench {
@@ -112,6 +115,7 @@ struct Bench {
   int steps;
   int ctas;
   at::TensorOptions options;
+  std::vector<int> cut{};                         ///< blocks of each stage of the schedule at hand
   std::map<std::string, at::Tensor> gradients{};  ///< of the run without a pipeline
   int runs = 0;
 
@@ -194,8 +198,24 @@ struct Bench {
     return times;
   }
 
-  /// A file's, or a generator's, with stages a rank after a colon: "interleaved-1f1b:4".
-  Schedule make_schedule(const std::string& name) const {
+  /// A file's, or a generator's, with stages a rank after a colon: "interleaved-1f1b:4". After an @ each
+  /// stage's number of blocks: "./best.csv@1,8,0,7".
+  Schedule make_schedule(const std::string& name) {
+    const std::size_t at = name.find('@');
+    cut.clear();
+    if (at != std::string::npos) {
+      std::stringstream numbers(name.substr(at + 1));
+      for (std::string one; std::getline(numbers, one, ',');) cut.push_back(std::stoi(one));
+      return make_whole(name.substr(0, at));
+    }
+    Schedule schedule = make_whole(name);
+    const int blocks = 2 * c.layers;
+    for (int stage = 0; stage < schedule.num_stages(); ++stage)
+      cut.push_back(blocks * (stage + 1) / schedule.num_stages() - blocks * stage / schedule.num_stages());
+    return schedule;
+  }
+
+  Schedule make_whole(const std::string& name) const {
     if (name.find('/') != std::string::npos) return read_file(name);
     Size size{launch.num_ranks, c.micro_batches};
     const std::size_t colon = name.find(':');
@@ -217,12 +237,11 @@ struct Bench {
     with.loss = [](const Tensors& outputs, const Tensors& targets) {
       return at::mse_loss(outputs[0], targets[0]);
     };
-    const int stages = schedule.num_stages();
     return std::make_unique<Pipeline>(
         schedule, transport,
-        [this, stages](int stage) {
-          return make_stage(std::make_shared<Layers>(c, c.layers * stage / stages,
-                                                     c.layers * (stage + 1) / stages, options));
+        [this](int stage) {
+          const int first = std::accumulate(cut.begin(), cut.begin() + stage, 0);
+          return make_stage(std::make_shared<Blocks>(c, first, first + cut[stage], options));
         },
         std::move(with));
   }
@@ -296,6 +315,19 @@ struct Bench {
     return costs;
   }
 
+  /// A cost file of the model's blocks as layers, for `counterflow search`.
+  void write_costs(const char* path) {
+    const std::string whole = "interleaved-1f1b:" + std::to_string(2 * c.layers / launch.num_ranks);
+    const auto transport = open_transport();
+    const Schedule schedule = make_schedule(whole);
+    const auto pipeline = make_pipeline(schedule, *transport);
+    const Batch all = batch();
+    pipeline->step(all);
+    std::string text = format_cost_model(profile(*pipeline, all));
+    text.replace(text.find("\"stages\""), 8, "\"layers\"");
+    if (launch.rank == 0) write_file(path, text);
+  }
+
   void predict() {
     std::optional<CostModel> costs;
     const Batch all = batch();
@@ -324,12 +356,14 @@ struct Bench {
     name = name.substr(0, name.find('+'));
     double error = 0;
     if (name == "predict") return predict();
+    if (name == "costs") return write_costs(std::getenv("COSTS"));
     if (name == "none") {
       // A pipeline of one rank: recorded by hand, over a transport that carries nothing.
       const auto prefix = "alone" + std::to_string(runs++) + "/" + std::to_string(launch.rank);
       const auto transport =
           make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, 0,
                              1, {.link = GpuLink::kNccl, .device = options.device().index()});
+      cut = {2 * c.layers};
       const auto times = run(full, generate("1f1b", {1, c.micro_batches}), *transport, recorded, &error);
       return report(full, times, launch.num_ranks, 0);
     }
