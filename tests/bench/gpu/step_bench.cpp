@@ -178,9 +178,11 @@ struct Bench {
     Pipeline& pipeline = *made;
     const Batch all = batch();
     std::vector<double> times = measure(pipeline, all);
-    if (const char* folder = std::getenv("TRACE"))
-      trace(pipeline, all,
-            std::string(folder) + "/" + case_name + "." + name + "." + std::to_string(launch.rank) + ".json");
+    if (const char* folder = std::getenv("TRACE")) {
+      std::string file = case_name + "." + name + "." + std::to_string(launch.rank) + ".json";
+      std::replace(file.begin(), file.end(), '/', '-');
+      trace(pipeline, all, std::string(folder) + "/" + file);
+    }
     for (const int stage : pipeline.stages()) {
       for (const NamedTensor& parameter : pipeline.stage(stage).parameters()) {
         const at::Tensor& found = parameter.tensor.grad();
