@@ -1,14 +1,16 @@
 // How much communication inside a stage hides behind compute when a forward and a backward overlap.
 //
-//   gpu_overlap [LAYERS MICRO_BATCHES STEPS VOLUME CTAS]     two processes, a GPU each (launch.h)
+//   gpu_overlap [LAYERS MICRO_BATCHES STEPS VOLUME CTAS SPARED]     two processes, a GPU each (launch.h)
 //
 // The stage is made of pieces as an MoE layer has them: attention, dispatch, experts, combine. Dispatch and
 // combine exchange all tokens with the other GPU over NCCL, VOLUME times: as many experts as a token goes to.
-// NCCL has CTAS thread blocks for that.
-// One stage on each GPU, so that nothing but these transfers goes between them. Prints the median time of a
-// step without the exchanges, of one pass after the other, and of overlapped pairs, and how far a gradient of
-// pairs is from that of passes one after the other (the attention's backward adds up in no fixed order). With
-// a folder in the environment's TRACE, one more step in pairs goes there as a trace of PyTorch's profiler.
+// NCCL has CTAS thread blocks for that, and in pairs matrix products leave SPARED multiprocessors alone:
+// without that an exchange starts when the product that runs is done, for it keeps them all. One stage on
+// each GPU, so that nothing but these transfers goes between them. Prints the median time of a step without
+// the exchanges, of one pass after the other, and of overlapped pairs, and how far a gradient of pairs is
+// from that of passes one after the other (the attention's backward adds up in no fixed order). With a folder
+// in the environment's TRACE, one more step in pairs goes there as a trace of PyTorch's profiler.
+#include <ATen/Context.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -59,12 +61,12 @@ struct Peer {
     if (comm == nullptr) return mine;
     at::Tensor theirs = at::empty_like(mine);
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream().stream();
+    ncclGroupStart();
     for (int i = 0; i < volume; ++i) {
-      ncclGroupStart();
       ncclSend(mine.const_data_ptr(), mine.nbytes(), ncclInt8, 1 - rank, comm, stream);
       ncclRecv(theirs.mutable_data_ptr(), theirs.nbytes(), ncclInt8, 1 - rank, comm, stream);
-      if (ncclGroupEnd() != ncclSuccess) throw std::runtime_error("the exchange failed");
     }
+    if (ncclGroupEnd() != ncclSuccess) throw std::runtime_error("the exchange failed");
     return theirs;
   }
 };
@@ -212,6 +214,7 @@ void run(int argc, char** argv) {
   ncclComm_t comm = nullptr;
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.maxCTAs = argument(5, 16);
+  const int spared = argument(6, 0);
   if (ncclCommInitRankConfig(&comm, 2, id, launch.rank, &config) != ncclSuccess)
     throw std::runtime_error("no communicator");
 
@@ -227,12 +230,12 @@ void run(int argc, char** argv) {
   at::Tensor gradient, in_turn, in_pairs;
   const double compute = time(nullptr, false, &gradient);
   const double turn = time(comm, false, &in_turn);
+  if (spared > 0) at::globalContext()._setSMCarveout_EXPERIMENTAL(spared);
   const double pairs = time(comm, true, &in_pairs);
   std::printf(
-      "rank %d, %d layers, %d micro-batches, volume %d, %d CTAs: without exchanges %.1f ms, in turn %.1f ms, "
-      "in pairs "
-      "%.1f ms: %.0f %% of the exchanges hidden; gradients differ by %.1e\n",
-      launch.rank, num_layers, micro_batches, peer.volume, config.maxCTAs, compute, turn, pairs,
+      "rank %d, %d layers, %d micro-batches, volume %d, %d CTAs, %d spared: without exchanges %.1f ms, in "
+      "turn %.1f ms, in pairs %.1f ms: %.0f %% of the exchanges hidden; gradients differ by %.1e\n",
+      launch.rank, num_layers, micro_batches, peer.volume, config.maxCTAs, spared, compute, turn, pairs,
       100 * (1 - (pairs - compute) / (turn - compute)),
       ((in_pairs - in_turn).norm() / in_turn.norm()).item<double>());
   ncclCommDestroy(comm);

@@ -22,6 +22,7 @@
 #include <torch/nn/module.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cmath>
 #include <cstdarg>
@@ -180,7 +181,8 @@ struct Bench {
     std::vector<double> times = measure(pipeline, all);
     if (const char* folder = std::getenv("TRACE")) {
       std::string file = case_name + "." + name + "." + std::to_string(launch.rank) + ".json";
-      std::replace(file.begin(), file.end(), '/', '-');
+      for (char& letter : file)
+        if (std::isalnum(static_cast<unsigned char>(letter)) == 0 && letter != '.') letter = '-';
       trace(pipeline, all, std::string(folder) + "/" + file);
     }
     for (const int stage : pipeline.stages()) {
