@@ -6,6 +6,7 @@
 #include <c10/core/GradMode.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
@@ -113,7 +114,7 @@ class DeviceTransport : public Transport, private Meeting {
 
   void post_receive(int from, int buffer, const Pass& producer) override {
     Incoming& in = in_.at(from);
-    in.posted.push_back({buffer, producer});
+    in.posted.push_back({buffer, producer, current_stream()});
     start_known(in);
   }
 
@@ -228,6 +229,7 @@ class DeviceTransport : public Transport, private Meeting {
   struct Receive {
     int buffer = 0;
     Pass producer;
+    c10::cuda::CUDAStream stream;  ///< the current one when it was posted: the message is for that
     bool started = false;
     CudaEvent done{};
     Tensors tensors{};
@@ -278,9 +280,11 @@ class DeviceTransport : public Transport, private Meeting {
 
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
 
-  cudaStream_t compute() const {
-    return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device)).stream();
+  c10::cuda::CUDAStream current_stream() const {
+    return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device));
   }
+
+  cudaStream_t compute() const { return current_stream().stream(); }
 
   void drain(cudaStream_t stream) override {
     wait_until("a channel was not connected", [stream] {
@@ -414,6 +418,7 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   void start(Incoming& in, Receive& receive) {
+    const c10::cuda::CUDAStreamGuard guard(receive.stream);
     for (const TensorShape& one : in.shapes[kind_of(receive.producer)].tensors)
       receive.tensors.push_back(make_tensor(one, device()));
     // The memory is the compute stream's: what it held there before must be done with.

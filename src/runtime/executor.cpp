@@ -24,6 +24,20 @@ class Range {
   at::RecordFunction function_;
 };
 
+c10::Device device_of(const std::vector<std::shared_ptr<Stage>>& stages) {
+  for (const auto& stage : stages)
+    for (const NamedTensor& parameter : stage->parameters()) return parameter.tensor.device();
+  return c10::kCPU;
+}
+
+/// Kernels of a recorded step follow one another without the host, and small ones leave room for others.
+int number_of_streams(const PipelineOptions& options, const Schedule& schedule) {
+  constexpr int kInRecordedSteps = 2;
+  if (schedule.passes != Passes::kTraining) return 1;
+  if (options.streams > 0) return options.streams;
+  return options.recorder ? kInRecordedSteps : 1;
+}
+
 }  // namespace
 
 Executor::Executor(const Schedule& schedule, const Program& program, const Setup& setup)
@@ -35,7 +49,10 @@ Executor::Executor(const Schedule& schedule, const Program& program, const Setup
       training_(schedule.passes == Passes::kTraining),
       gradient_kind_(index(schedule.num_stages(), 0), PassKind::kBackward),
       local_index_(schedule.num_stages(), -1),
-      recompute_(schedule.num_stages(), false) {
+      recompute_(schedule.num_stages(), false),
+      streams_(device_of(setup.stages), number_of_streams(setup.options, schedule)),
+      streams_of_(assign_streams(schedule, rank_, number_of_streams(setup.options, schedule))) {
+  for (const auto& stage : setup.stages) has_buffers_ |= !stage->buffers().empty();
   for (const Action& action : schedule.actions[rank_]) names_.push_back(to_string(action));
   for (int stage = 0; stage < schedule.num_stages(); ++stage)
     for (int m = 0; m < schedule.num_micro_batches(); ++m)
@@ -60,6 +77,9 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
   cells_ = std::vector<Cell>(index(static_cast<int>(setup_.stages.size()), 0));
   input_shapes_.assign(setup_.stages.size(), std::nullopt);
   gradient_shapes_.assign(setup_.stages.size(), std::nullopt);
+  sum_ = {};
+  forward_ = {};
+  streams_.begin();
   setup_.transport.begin_step(training_);
   sent_early_ = program_.ranks[rank_].size();
   output_bytes_.assign(setup_.stages.size(), 0);
@@ -85,6 +105,7 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
         break;  // Gradients sums them all, those of replicas and of tied parameters with them.
     }
   }
+  streams_.end();
   setup_.transport.flush();
   cells_.clear();
 }
@@ -94,6 +115,7 @@ Pass Executor::producer_of_gradient(int stage, int micro_batch) const {
 }
 
 void Executor::post(const Instruction& instruction) {
+  const ComputeStreams::On on(streams_, stream_of(instruction.stage, instruction.micro_batch));
   const int from = setup_.first_rank + program_.channels[instruction.channel].from;
   Cell& here = cell(instruction.stage, instruction.micro_batch);
   if (instruction.op == Op::kReceiveForward) {
@@ -108,6 +130,7 @@ void Executor::post(const Instruction& instruction) {
 }
 
 void Executor::send(const Instruction& instruction) {
+  const ComputeStreams::On on(streams_, stream_of(instruction.stage, instruction.micro_batch));
   const int to = setup_.first_rank + program_.channels[instruction.channel].to;
   Cell& here = cell(instruction.stage, instruction.micro_batch);
   Message message = std::move(here.output);
@@ -146,18 +169,23 @@ void Executor::fetch(const Pass& pass) {
       here.input.tensors = batch_->inputs[micro_batch];
       here.input.differentiable.assign(here.input.tensors.size(), false);
     } else if (holds(pass.stage - 1, micro_batch)) {
-      here.input = std::move(cell(pass.stage - 1, micro_batch).output);
+      Cell& before = cell(pass.stage - 1, micro_batch);
+      here.input = std::move(before.output);
+      streams_.take(before.forward_done, here.input.tensors);
     } else {
       here.input = receive(here.forward_buffer, counterflow::forward(pass.stage - 1, micro_batch),
                            input_shapes_[local]);
     }
   } else if (sends_gradient(pass.kind) && pass.stage < last_stage_) {
-    if (holds(pass.stage + 1, micro_batch))
-      here.output_gradients = std::move(cell(pass.stage + 1, micro_batch).input_gradients);
-    else
+    if (holds(pass.stage + 1, micro_batch)) {
+      Cell& after = cell(pass.stage + 1, micro_batch);
+      here.output_gradients = std::move(after.input_gradients);
+      streams_.take(after.backward_done, here.output_gradients);
+    } else {
       here.output_gradients = receive(here.backward_buffer, producer_of_gradient(pass.stage, micro_batch),
                                       gradient_shapes_[local])
                                   .tensors;
+    }
   }
 }
 
@@ -181,30 +209,42 @@ Message Executor::receive(int buffer, const Pass& producer, std::optional<Shapes
 
 void Executor::run(const Action& action, std::size_t at) {
   const auto passes = action.passes();
-  fetch(passes[0]);
-  const bool in_turn =
-      action.is_overlap() && !cell(passes[1].stage, passes[1].micro_batch).visit->can_overlap();
-  if (action.is_overlap() && !in_turn) fetch(passes[1]);
+  if (action.is_overlap() && !cell(passes[1].stage, passes[1].micro_batch).visit->can_overlap())
+    return run_in_turn(passes[0], passes[1], at);
+  for (const Pass& pass : passes) {
+    const ComputeStreams::On on(streams_, stream_of(pass));
+    fetch(pass);
+  }
   const Range range(names_[step_]);
+  const ComputeStreams::On on(streams_, stream_of(passes[0]));
   if (recorder_) recorder_->begin();
-  if (in_turn) {
-    forward(passes[0]);
-    send_early(passes[0], at);
-    fetch(passes[1]);
-    backward(passes[1]);
-    if (recorder_) recorder_->end(action);
-  } else if (action.is_overlap()) {
+  if (action.is_overlap()) {
     overlap(passes[0], passes[1]);
     if (recorder_) recorder_->end(action);
-  } else {
-    const Pass& pass = passes[0];
-    if (split_backward_ && pass.kind == PassKind::kBackward) {
-      run(input_gradient(pass.stage, pass.micro_batch));
-      run(weight_gradient(pass.stage, pass.micro_batch));
-    } else {
-      run(pass);
-    }
+    return;
   }
+  const Pass& pass = passes[0];
+  if (split_backward_ && pass.kind == PassKind::kBackward) {
+    run(input_gradient(pass.stage, pass.micro_batch));
+    run(weight_gradient(pass.stage, pass.micro_batch));
+  } else {
+    run(pass);
+  }
+}
+
+/// Side by side all the same where the two have streams of their own.
+void Executor::run_in_turn(const Pass& ahead, const Pass& behind, std::size_t at) {
+  std::optional<ComputeStreams::On> on(std::in_place, streams_, stream_of(ahead));
+  fetch(ahead);
+  const Range range(names_[step_]);
+  if (recorder_) recorder_->begin();
+  forward(ahead);
+  on.reset();
+  send_early(ahead, at);
+  on.emplace(streams_, stream_of(behind));
+  fetch(behind);
+  backward(behind);
+  if (recorder_) recorder_->end(Action::overlap(ahead, behind));
 }
 
 void Executor::run(const Pass& pass) {
@@ -217,8 +257,10 @@ void Executor::run(const Pass& pass) {
       backward(pass);
       break;
     case PassKind::kWeightGradient:
+      begin_sum(stream_of(pass));
       cell(pass.stage, pass.micro_batch).visit->weight_gradients();
       end_visit(pass);
+      end_sum(stream_of(pass));
       break;
   }
   if (recorder_) recorder_->end(pass);
@@ -226,7 +268,11 @@ void Executor::run(const Pass& pass) {
 
 void Executor::forward(const Pass& pass) {
   Cell& here = cell(pass.stage, pass.micro_batch);
+  const int stream = stream_of(pass);
+  if (has_buffers_ && forward_.stream != stream) streams_.take(forward_.done, {});
   Visit visit(settings_of(pass), here.input.tensors, here.input.differentiable);
+  here.forward_done = streams_.mark();
+  forward_ = {here.forward_done, stream};
   here.input = {};
   keep(pass, std::move(visit));
 }
@@ -235,23 +281,47 @@ void Executor::backward(const Pass& pass) {
   Cell& here = cell(pass.stage, pass.micro_batch);
   const Tensors& gradients = gradients_for(pass);
   if (pass.kind == PassKind::kBackward) {
+    begin_sum(stream_of(pass));
     here.input_gradients = here.visit->backward(gradients);
     end_visit(pass);
+    end_sum(stream_of(pass));
   } else {
     here.input_gradients = here.visit->input_gradients(gradients);
   }
+  here.backward_done = streams_.mark();
   here.output_gradients.clear();
+}
+
+/// Around what adds to parameters' gradients: one after the other, in the schedule's order.
+void Executor::begin_sum(int stream) {
+  if (sum_.stream != stream) streams_.take(sum_.done, {});
+}
+
+void Executor::end_sum(int stream) {
+  sum_ = {streams_.mark(), stream};
 }
 
 void Executor::overlap(const Pass& forward, const Pass& backward) {
   Cell& ahead = cell(forward.stage, forward.micro_batch);
   Cell& behind = cell(backward.stage, backward.micro_batch);
+  const Tensors& gradients = gradients_for(backward);
+  {
+    const ComputeStreams::On on(streams_, stream_of(backward));
+    behind.backward_done = streams_.mark();
+  }
+  streams_.take(behind.backward_done, gradients);
+  streams_.take(sum_.done, {});
+  streams_.take(forward_.done, {});
   Visit visit = Visit::overlap(settings_of(forward), ahead.input.tensors, ahead.input.differentiable,
-                               *behind.visit, gradients_for(backward), behind.input_gradients);
-  ahead.input = {};
+                               *behind.visit, gradients, behind.input_gradients);
   end_visit(backward);
+  ahead.forward_done = behind.backward_done = streams_.mark();
+  sum_ = forward_ = {ahead.forward_done, stream_of(forward)};
+  ahead.input = {};
   behind.output_gradients.clear();
   keep(forward, std::move(visit));
+  const ComputeStreams::On on(streams_, stream_of(backward));
+  streams_.take(behind.backward_done, behind.input_gradients);
 }
 
 /// After the last of a micro-batch's passes through a stage, which may have left gradients of parameters.

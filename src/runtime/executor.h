@@ -11,8 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "compute_streams.h"
 #include "counterflow/program.h"
 #include "counterflow/runtime/pipeline.h"
+#include "stream_plan.h"
 #include "timeline_recorder.h"
 #include "visit.h"
 #include "wide_gradients.h"
@@ -66,6 +68,8 @@ class Executor {
     Message output;  ///< for the stage after
     Tensors input_gradients;
     std::optional<Visit> visit;
+    ComputeStreams::Mark forward_done;  ///< where another stream may want to know
+    ComputeStreams::Mark backward_done;
   };
 
   /// The first message of a stage's input or of its output's gradient: what others must be like.
@@ -80,18 +84,27 @@ class Executor {
   Cell& cell(int stage, int micro_batch) { return cells_[index(local_index_[stage], micro_batch)]; }
   bool holds(int stage, int micro_batch) const { return rank_of_[index(stage, micro_batch)] == rank_; }
 
+  /// Where what concerns the pass's micro-batch and stage is computed. One stream alone has a timeline.
+  int stream_of(int stage, int micro_batch) const {
+    return streams_.active() && !recorder_ ? streams_of_[index(stage, micro_batch)] : 0;
+  }
+  int stream_of(const Pass& pass) const { return stream_of(pass.stage, pass.micro_batch); }
+
   Pass producer_of_gradient(int stage, int micro_batch) const;
   void post(const Instruction& instruction);
   void send(const Instruction& instruction);
   void fetch(const Pass& pass);
   /// `at` is the place of the action's instruction in the program.
   void run(const Action& action, std::size_t at);
+  void run_in_turn(const Pass& forward, const Pass& backward, std::size_t at);
   void run(const Pass& pass);
   void send_early(const Pass& forward, std::size_t at);
   void forward(const Pass& pass);
   void backward(const Pass& pass);
   void overlap(const Pass& forward, const Pass& backward);
   void end_visit(const Pass& backward);
+  void begin_sum(int stream);
+  void end_sum(int stream);
   VisitSettings settings_of(const Pass& forward) const;
   void keep(const Pass& forward, Visit visit);
   const Tensors& gradients_for(const Pass& backward);
@@ -109,6 +122,9 @@ class Executor {
   std::vector<PassKind> gradient_kind_;    ///< [index(stage, micro-batch)]: B or I
   std::vector<std::int32_t> local_index_;  ///< [stage]: of this rank's stages
   std::vector<char> recompute_;            ///< [stage]
+  ComputeStreams streams_;
+  std::vector<std::int32_t> streams_of_;  ///< [index(stage, micro-batch)]
+  bool has_buffers_ = false;              ///< which forwards may write to
 
   std::vector<Cell> cells_;
   std::vector<std::optional<Shapes>> input_shapes_;     ///< [local stage]
@@ -122,6 +138,14 @@ class Executor {
   std::size_t sent_early_ = 0;  ///< the instruction, of those after the action at hand
   int step_ = -1;               ///< of the action at hand
   std::optional<Wait> waits_for_;
+
+  /// The last pass of a kind that has to come after the one before, and its stream.
+  struct Last {
+    ComputeStreams::Mark done;
+    int stream = -1;
+  };
+  Last sum_;      ///< that added to gradients
+  Last forward_;  ///< of stages with buffers
 };
 
 }  // namespace counterflow::runtime

@@ -182,18 +182,30 @@ void report(bool good, int rank, const std::string& text) {
   std::fflush(stdout);
 }
 
+/// How steps are run.
+struct Way {
+  const char* name;
+  bool recorded;
+  int streams;
+};
+
+constexpr Way kPlain{"", false, 1};
+constexpr Way kOthers[] = {
+    {"on three streams", false, 3}, {"recorded", true, 1}, {"recorded on two streams", true, 0}};
+
 /// Steps and an evaluation in between, against the plain loop. Returns the last step's gradients. With
-/// `expected`, which a pipeline left that does not record, they must be those bit for bit.
+/// `expected`, which the plain way left, they must be those bit for bit.
 Tensors check(Transport& transport, at::Device device, const Schedule& schedule, const Case& one,
-              const Tensors* expected = nullptr) {
+              const Way& way = kPlain, const Tensors* expected = nullptr) {
   const auto on_cpu = make_model(one, schedule.num_stages());
   const models::OnDevice model(*on_cpu, device, one.type);
   PipelineOptions options = options_for(model);
   if (const auto names = on_cpu->tied(); !names.empty()) options.ties.clear();
-  if (expected) options.recorder = make_cuda_recorder(device.index());
+  if (way.recorded) options.recorder = make_cuda_recorder(device.index());
   if (one.wide) options.gradient_type = at::kFloat;
   for (int stage = 0; one.recompute && stage < schedule.num_stages(); ++stage)
     options.recompute.push_back(stage);
+  options.streams = way.streams;
   Pipeline pipeline(
       schedule, transport, [&](int stage) { return make_stage(one, model.stage(stage)); },
       std::move(options));
@@ -211,11 +223,11 @@ Tensors check(Transport& transport, at::Device device, const Schedule& schedule,
   bool same = true;
   for (std::size_t i = 0; expected && i < gradients.size(); ++i) same &= gradients[i].equal((*expected)[i]);
   char text[160];
-  std::snprintf(text, sizeof text, "%-24s %-23s rank %d: largest relative error %.2e%s",
-                schedule.name.c_str(), one.name, transport.rank(), error,
+  std::snprintf(text, sizeof text, "%-24s %-23s rank %d: largest relative error %.2e%s%s%s",
+                schedule.name.c_str(), one.name, transport.rank(), error, expected ? ", " : "", way.name,
                 !expected ? ""
-                : same    ? ", recorded: the same bits"
-                          : ", recorded: OTHER BITS");
+                : same    ? ": the same bits"
+                          : ": OTHER BITS");
   report(error <= one.tolerance && same, transport.rank(), text);
   return gradients;
 }
@@ -261,7 +273,7 @@ void for_generators(int ranks, Each each) {
   }
 }
 
-/// Each pipeline gets a transport, and each transport keys of its own. As it is, then recorded.
+/// Each pipeline gets a transport, and each transport keys of its own.
 void check_all(const OpenStore& open_store, int rank, int num_ranks, int device) {
   int number = 0;
   const auto with_transport = [&](auto body) {
@@ -275,9 +287,12 @@ void check_all(const OpenStore& open_store, int rank, int num_ranks, int device)
     for (const Case& one : kCases) {
       if (!is_tried(one, schedule)) continue;
       Tensors gradients;
-      for (const bool recorded : {false, true})
+      with_transport([&](Transport& transport, at::Device on) {
+        gradients = check(transport, on, schedule, one);
+      });
+      for (const Way& way : kOthers)
         with_transport([&](Transport& transport, at::Device on) {
-          gradients = check(transport, on, schedule, one, recorded ? &gradients : nullptr);
+          check(transport, on, schedule, one, way, &gradients);
         });
     }
   });
@@ -396,13 +411,19 @@ void run_threads(int ranks) {
 void run_shared(int ranks) {
   const int devices = c10::cuda::device_count();
   for_generators(ranks, [&](const Schedule& schedule) {
-    for (const Case& one : kCases)
-      if (is_tried(one, schedule))
+    for (const Case& one : kCases) {
+      if (!is_tried(one, schedule)) continue;
+      std::vector<Tensors> gradients(ranks);
+      for (const Way& way : {kPlain, kOthers[0]}) {
         run_local(ranks, [&](Transport& transport) {
           const auto device = static_cast<c10::DeviceIndex>(transport.rank() % devices);
           c10::cuda::set_device(device);
-          check(transport, at::Device(at::kCUDA, device), schedule, one);
+          Tensors& mine = gradients[transport.rank()];
+          mine = check(transport, at::Device(at::kCUDA, device), schedule, one, way,
+                       way.streams == 1 ? nullptr : &mine);
         });
+      }
+    }
   });
   run_local(ranks, [&](Transport& transport) {
     const auto device = static_cast<c10::DeviceIndex>(transport.rank() % devices);

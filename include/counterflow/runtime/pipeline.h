@@ -102,6 +102,11 @@ struct PipelineOptions {
   /// unless it has to add to them. Needs a transport that can be recorded, on all ranks.
   std::shared_ptr<StepRecorder> recorder{};
 
+  /// On how many streams of its GPU a rank computes, so that small kernels of different micro-batches run
+  /// side by side: a pair's forward and backward first of all. The same bits come out, and activations may
+  /// take more memory. By default two in recorded steps, otherwise one, and one where a timeline is noted.
+  int streams = 0;
+
   /// How long a rank waits for another before it gives up.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);
 };
