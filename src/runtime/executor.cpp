@@ -30,12 +30,9 @@ c10::Device device_of(const std::vector<std::shared_ptr<Stage>>& stages) {
   return c10::kCPU;
 }
 
-/// Kernels of a recorded step follow one another without the host, and small ones leave room for others.
+/// Evaluations have no pairs.
 int number_of_streams(const PipelineOptions& options, const Schedule& schedule) {
-  constexpr int kInRecordedSteps = 2;
-  if (schedule.passes != Passes::kTraining) return 1;
-  if (options.streams > 0) return options.streams;
-  return options.recorder ? kInRecordedSteps : 1;
+  return schedule.passes == Passes::kTraining ? options.streams : 1;
 }
 
 }  // namespace

@@ -285,6 +285,9 @@ class Pipeline::Impl {
       if (stage < 0 || stage >= schedule_.num_stages())
         throw InvalidConfig("stage " + std::to_string(stage) + " is to be recomputed; there are " +
                             std::to_string(schedule_.num_stages()));
+    if (options_.streams < 1)
+      throw InvalidConfig("a rank is to compute on " + std::to_string(options_.streams) +
+                          " streams; it needs one at least (PipelineOptions::streams)");
     if (options_.recorder && !transport_.can_be_recorded())
       throw InvalidConfig("this transport's messages cannot be recorded (PipelineOptions::recorder)");
     if (options_.recorder && (options_.varying_shapes || options_.check_losses))

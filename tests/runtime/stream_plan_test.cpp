@@ -54,7 +54,7 @@ TEST(StreamPlanTest, WhatIsOnOtherRanksHasNone) {
 }
 
 TEST(StreamPlanTest, OneStreamIsForAll) {
-  const Schedule schedule = generate("dualpipe", {2, 4});
+  const Schedule schedule = generate("dualpipe-v", {1, 2});
   for (const std::int32_t stream : assign_streams(schedule, 0, 1)) EXPECT_EQ(stream, 0);
 }
 

@@ -102,10 +102,11 @@ struct PipelineOptions {
   /// unless it has to add to them. Needs a transport that can be recorded, on all ranks.
   std::shared_ptr<StepRecorder> recorder{};
 
-  /// On how many streams of its GPU a rank computes, so that small kernels of different micro-batches run
-  /// side by side: a pair's forward and backward first of all. The same bits come out, and activations may
-  /// take more memory. By default two in recorded steps, otherwise one, and one where a timeline is noted.
-  int streams = 0;
+  /// On how many streams of its GPU a rank computes. With two, the forward and the backward of a pair run
+  /// side by side, as do others that the schedule lets: that pays in recorded steps of small kernels, which
+  /// leave room on the GPU, not where each fills it. The same bits come out; activations may take more
+  /// memory. Steps whose timeline is noted run on one.
+  int streams = 1;
 
   /// How long a rank waits for another before it gives up.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);
