@@ -1,5 +1,6 @@
 #include "compute_streams.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -28,7 +29,11 @@ std::vector<c10::Stream> streams_beside(const c10::Stream& compute, int number) 
 }  // namespace
 
 ComputeStreams::ComputeStreams(c10::Device device, int number)
-    : device_(device), number_(device.is_cpu() ? 1 : number) {}
+    : device_(device), number_(device.is_cpu() ? 1 : number) {
+  // A parameter's gradient is added up on the stream of its first forward, wherever the others run: so it is
+  // meant.
+  if (active()) at::globalContext().setWarnOnAccumulateGradStreamMismatch(false);
+}
 
 void ComputeStreams::begin() {
   if (!active()) return;

@@ -91,7 +91,13 @@ class DeviceTransport : public Transport, private Meeting {
     }
   }
 
-  void begin_step(bool training) override { training_ = training; }
+  void begin_step(bool training) override {
+    training_ = training;
+    if (!is_capturing()) return;
+    CudaEvent start;  // from here on what the lines do is recorded, too
+    start.record(compute());
+    for (auto& [to, out] : out_) start.block(out.line->stream());
+  }
 
   void send(int to, Message message) override {
     const c10::AutoGradMode no_grad(false);
@@ -399,6 +405,7 @@ class DeviceTransport : public Transport, private Meeting {
     if (!is_capturing())
       while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
     Sent& sent = out.sent.emplace_back();
+    out.line->prepare(out.pending.front());
     sent.done.record(compute());
     sent.done.block(out.line->stream());
     sent.tensors = std::move(out.pending.front());
@@ -426,6 +433,7 @@ class DeviceTransport : public Transport, private Meeting {
     receive.done.block(in.line->stream());
     in.line->receive(receive.tensors);
     receive.done.record(in.line->stream());
+    in.line->release();
     receive.started = true;
   }
 

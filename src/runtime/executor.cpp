@@ -9,6 +9,7 @@
 #include "counterflow/error.h"
 #include "counterflow/runtime/error.h"
 #include "counterflow/runtime/random.h"
+#include "fused_sums.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -82,6 +83,7 @@ void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& res
   output_bytes_.assign(setup_.stages.size(), 0);
   result.losses.resize(schedule_.num_micro_batches());
   result.outputs.resize(schedule_.num_micro_batches());
+  const FusingSums fusing(setup_.options.fuse_gradient_sums);
   const std::vector<Instruction>& instructions = program_.ranks[rank_];
   for (std::size_t i = 0; i < instructions.size(); ++i) {
     const Instruction& instruction = instructions[i];

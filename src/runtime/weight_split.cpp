@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "counterflow/error.h"
+#include "fused_sums.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -254,6 +255,7 @@ Tensors StageGraph::backward(const Tensors& output_gradients) {
   }
   output_edges_.clear();
   if (!from.empty()) {
+    if (FusingSums::is_on()) fuse_sums(from);
     execute(from, gradients, kFreeGraph, kAccumulate);
   }
   Tensors input_gradients(inputs_.size());
@@ -325,6 +327,7 @@ void StageGraph::weight_gradients() {
   }
   rest_.clear();
   if (from.empty()) return;
+  if (FusingSums::is_on()) fuse_sums(from);
   execute(from, gradients, kFreeGraph, kAccumulate);
 }
 

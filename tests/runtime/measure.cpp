@@ -43,7 +43,7 @@ int OperatorCount::of(const std::string& name) const {
 int OperatorCount::products() const {
   int sum = 0;
   for (const char* name :
-       {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::convolution_backward",
+       {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm", "aten::convolution_backward",
         "aten::mkldnn_rnn_layer_backward", "aten::_scaled_dot_product_flash_attention_for_cpu_backward"})
     sum += of(name);
   return sum;

@@ -16,6 +16,7 @@
 #include <functional>
 #include <string>
 
+#include "fused_sums.h"
 #include "measure.h"
 
 namespace counterflow::runtime {
@@ -60,6 +61,7 @@ struct Result {
   Tensors parameter_gradients;
   int products_of_i = 0;
   int products_of_w = 0;
+  int sums_in_products = 0;
 };
 
 /// All forwards, then all backwards, whole or split with I ahead of W.
@@ -81,11 +83,13 @@ Result run(const Case& tested, bool split) {
       result.input_gradients[m] =
           split ? graphs[m]->input_gradients(gradients[m]) : graphs[m]->backward(gradients[m]);
     result.products_of_i = count.products();
+    result.sums_in_products = count.of("aten::addmm_");
   }
   if (split) {
     const OperatorCount count;
     for (int m = 0; m < kMicroBatches; ++m) graphs[m]->weight_gradients();
     result.products_of_w = count.products();
+    result.sums_in_products += count.of("aten::addmm_");
   }
   for (const at::Tensor& parameter : tested.module->parameters())
     result.parameter_gradients.push_back(parameter.grad().defined() ? parameter.grad().clone()
@@ -368,6 +372,92 @@ TEST(WeightSplitTest, KeepsForWOnlyWhatWNeeds) {
     EXPECT_EQ(bytes.held(), 0);
   }
   EXPECT_EQ(bytes.held(), 0);
+}
+
+/// The gradients of `linears` weights are added up inside their products, from the second micro-batch on.
+void expect_fused(const Case& tested, int linears) {
+  SCOPED_TRACE(tested.name);
+  const Result plain = run(tested, false);
+  for (const bool split : {false, true}) {
+    const FusingSums fusing(true);
+    const Result fused = run(tested, split);
+    EXPECT_EQ(fused.sums_in_products, (kMicroBatches - 1) * linears);
+    EXPECT_EQ(fused.products_of_i + fused.products_of_w, kMicroBatches * tested.products);
+    for (int m = 0; m < kMicroBatches; ++m)
+      EXPECT_TRUE(same(fused.input_gradients[m], plain.input_gradients[m])) << "inputs of " << m;
+    ASSERT_EQ(fused.parameter_gradients.size(), plain.parameter_gradients.size());
+    for (std::size_t i = 0; i < fused.parameter_gradients.size(); ++i)
+      EXPECT_TRUE(fused.parameter_gradients[i].allclose(plain.parameter_gradients[i], 1e-5, 1e-5)) << i;
+  }
+}
+
+TEST(FusedSumsTest, LinearLayersAddInTheirProducts) {
+  at::manual_seed(1);
+  expect_fused(simple("mlp", nn::Sequential(nn::Linear(4, 8), nn::Tanh(), nn::Linear(8, 4)), {3, 4}, 4, 2),
+               2);
+  expect_fused(simple("without bias", nn::Sequential(nn::Linear(nn::LinearOptions(4, 4).bias(false))),
+                      {2, 3, 4}, 2, 1),
+               1);
+  expect_fused(block_case("block", 0.3, 1), 4);
+}
+
+TEST(FusedSumsTest, AFirstStageDoesToo) {
+  nn::Linear linear(4, 4);
+  const Case tested{"first",
+                    linear.ptr(),
+                    [linear](const Tensors& x) mutable { return Tensors{linear->forward(x[0].detach())}; },
+                    [](int m) {
+                      return random_input({2, 4}, m);
+                    },
+                    1,
+                    0};
+  expect_fused(tested, 1);
+}
+
+TEST(FusedSumsTest, TheSumIsRoundedOnce) {
+  nn::Linear linear(nn::LinearOptions(64, 32).bias(false));
+  linear->to(at::kBFloat16);
+  const Case tested = simple("bf16", linear, {16, 64}, 2, 1);
+  Case in_bf16 = tested;
+  in_bf16.inputs = [&](int m) { return Tensors{tested.inputs(m)[0].to(at::kBFloat16)}; };
+  const Result plain = run(in_bf16, false);
+  const FusingSums fusing(true);
+  const Result fused = run(in_bf16, false);
+  at::Tensor expected;
+  for (int m = 0; m < kMicroBatches; ++m) {
+    const at::Tensor x = in_bf16.inputs(m)[0];
+    const at::Tensor y = linear->forward(x.detach());
+    const at::Tensor g = gradients_like({y}, m)[0];
+    expected = expected.defined() ? at::addmm(expected, g.t(), x) : g.t().mm(x);
+  }
+  EXPECT_TRUE(fused.parameter_gradients[0].equal(expected));
+  EXPECT_FALSE(fused.parameter_gradients[0].equal(plain.parameter_gradients[0]));
+}
+
+TEST(FusedSumsTest, AParameterWithHooksIsLeftAlone) {
+  at::manual_seed(1);
+  nn::Linear linear(4, 4);
+  int calls = 0;
+  linear->weight.register_hook([&calls](const at::Tensor& gradient) {
+    ++calls;
+    return gradient * 2;
+  });
+  expect_fused(simple("hooks", linear, {3, 4}, 2, 1), 0);
+  EXPECT_EQ(calls, 3 * kMicroBatches);
+}
+
+TEST(FusedSumsTest, ATiedWeightGetsAllItsGradients) {
+  at::manual_seed(1);
+  nn::Linear linear(nn::LinearOptions(4, 4).bias(false));
+  expect_fused({"twice", linear.ptr(),
+                [linear](const Tensors& x) mutable {
+                  return Tensors{linear->forward(linear->forward(x[0]).tanh()) + linear->weight.sum()};
+                },
+                [](int m) {
+                  return random_input({2, 4}, m);
+                },
+                4, 2},
+               2);
 }
 
 }  // namespace

@@ -102,6 +102,12 @@ struct PipelineOptions {
   /// unless it has to add to them. Needs a transport that can be recorded, on all ranks.
   std::shared_ptr<StepRecorder> recorder{};
 
+  /// Adds the gradients of linear layers' weights to those of earlier micro-batches inside the matrix
+  /// product, as Megatron-LM's gradient accumulation fusion does: less memory traffic, and one rounding
+  /// instead of two, so that bits differ from those of a loop over loss.backward(). Parameters with hooks are
+  /// left as they are.
+  bool fuse_gradient_sums = false;
+
   /// On how many streams of its GPU a rank computes. With two, the forward and the backward of a pair run
   /// side by side, as do others that the schedule lets: that pays in recorded steps of small kernels, which
   /// leave room on the GPU, not where each fills it. The same bits come out; activations may take more

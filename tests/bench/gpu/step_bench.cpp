@@ -1,6 +1,6 @@
 // How long a training step of transformer layers takes on GPUs, by schedule, as it is and recorded.
 //
-//   gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded][+fp32][+streams=N]...    each process one rank
+//   gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded][+fp32][+fused][+streams=N]...     a process a rank
 //
 // CASE is tiny, large or small; the schedule "none" is one GPU without a pipeline, whose time is halved by
 // the number of ranks. Transfers go by the copy engines, or over NCCL; gradients are added up in the weights'
@@ -172,6 +172,7 @@ struct Bench {
                           bool recorded, double* error) {
     PipelineOptions pipeline_options;
     if (name.find("+fp32") != std::string::npos) pipeline_options.gradient_type = at::kFloat;
+    pipeline_options.fuse_gradient_sums = name.find("+fused") != std::string::npos;
     if (const std::size_t at = name.find("+streams="); at != std::string::npos)
       pipeline_options.streams = std::stoi(name.substr(at + 9));
     if (recorded) pipeline_options.recorder = make_cuda_recorder(options.device().index());
