@@ -229,8 +229,8 @@ class CopyGroup : public DeviceGroup {
         work.line->send(work.tensors);
       else
         work.line->receive(work.tensors);
+      work.line->release();
       ends.emplace_back().record(stream);
-      if (!work.sends) work.line->release();
     }
     return ends;
   }

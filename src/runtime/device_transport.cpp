@@ -93,10 +93,11 @@ class DeviceTransport : public Transport, private Meeting {
 
   void begin_step(bool training) override {
     training_ = training;
-    if (!is_capturing()) return;
-    CudaEvent start;  // from here on what the lines do is recorded, too
-    start.record(compute());
-    for (auto& [to, out] : out_) start.block(out.line->stream());
+    if (is_capturing()) {  // all that the lines do from here on is part of the step
+      CudaEvent begin;
+      begin.record(compute());
+      for_each_line([&](DeviceLine& line) { begin.block(line.stream()); });
+    }
   }
 
   void send(int to, Message message) override {
@@ -164,6 +165,13 @@ class DeviceTransport : public Transport, private Meeting {
     for (auto& [to, out] : out_) {
       if (!out.sent.empty()) out.sent.back().done.block(compute());
       out.sent.clear();
+    }
+    if (is_capturing()) {
+      for_each_line([this](DeviceLine& line) {
+        CudaEvent end;
+        end.record(line.stream());
+        end.block(compute());
+      });
     }
   }
 
@@ -285,6 +293,12 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
+
+  template <class Each>
+  void for_each_line(Each each) {
+    for (auto& [to, out] : out_) each(*out.line);
+    for (auto& [from, in] : in_) each(*in.line);
+  }
 
   c10::cuda::CUDAStream current_stream() const {
     return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device));
