@@ -96,15 +96,9 @@ class CopyLine : public DeviceLine {
 
   cudaStream_t stream() const override { return stream_.get(); }
 
-  void prepare(const Tensors& tensors) override {
-    for (const at::Tensor& tensor : tensors)
-      if (tensor.defined() && tensor.nbytes() > 0) return take_next();
-  }
-
   void send(const Tensors& tensors) override {
     for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
-      take_next();
-      taken_ = false;
+      flags_.take(stream(), own_flags_ + slot * kFlagBytes);
       copy(other_->data() + slot * slot_bytes_, part, bytes);
       raise(slot);
     });
@@ -112,17 +106,10 @@ class CopyLine : public DeviceLine {
 
   void receive(Tensors& tensors) override {
     for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
-      release();
       flags_.take(stream(), own_flags_ + slot * kFlagBytes);
       copy(part, memory_.data() + slot * slot_bytes_, bytes);
-      emptied_ = slot;
+      raise(slot);
     });
-  }
-
-  /// Gives back the slot that was read last.
-  void release() override {
-    if (emptied_) raise(*emptied_);
-    emptied_.reset();
   }
 
   /// Lets whatever waits here go on.
@@ -131,12 +118,6 @@ class CopyLine : public DeviceLine {
   }
 
  private:
-  /// The stream waits until the slot that comes next is free.
-  void take_next() {
-    if (!taken_) flags_.take(stream(), own_flags_ + next_ * kFlagBytes);
-    taken_ = true;
-  }
-
   template <class Each>
   void for_each_slot(const Tensors& tensors, Each each) {
     for (const at::Tensor& tensor : tensors) {
@@ -173,8 +154,6 @@ class CopyLine : public DeviceLine {
   std::byte* other_flags_ = nullptr;
   const LineStream stream_;
   std::size_t next_ = 0;
-  bool taken_ = false;                    ///< of the next slot's flag, by the sender
-  std::optional<std::size_t> emptied_{};  ///< slot whose flag is still to be raised, by the receiver
 };
 
 /// Lines from each member to each other.
@@ -229,7 +208,6 @@ class CopyGroup : public DeviceGroup {
         work.line->send(work.tensors);
       else
         work.line->receive(work.tensors);
-      work.line->release();
       ends.emplace_back().record(stream);
     }
     return ends;

@@ -22,15 +22,9 @@ class DeviceLine {
 
   virtual cudaStream_t stream() const = 0;
 
-  /// May come before send(), with the tensors that are not filled in yet: what can be done without that.
-  virtual void prepare(const Tensors& tensors) { static_cast<void>(tensors); }
-
   /// Of contiguous tensors. Undefined and empty ones take no part.
   virtual void send(const Tensors& tensors) = 0;
   virtual void receive(Tensors& tensors) = 0;
-
-  /// Has to come after receive(): what need not be waited for to use the tensors.
-  virtual void release() {}
 };
 
 /// Ranks that exchange tensors all at once, ordered with the current stream of the device.

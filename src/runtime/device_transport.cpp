@@ -91,14 +91,7 @@ class DeviceTransport : public Transport, private Meeting {
     }
   }
 
-  void begin_step(bool training) override {
-    training_ = training;
-    if (is_capturing()) {  // all that the lines do from here on is part of the step
-      CudaEvent begin;
-      begin.record(compute());
-      for_each_line([&](DeviceLine& line) { begin.block(line.stream()); });
-    }
-  }
+  void begin_step(bool training) override { training_ = training; }
 
   void send(int to, Message message) override {
     const c10::AutoGradMode no_grad(false);
@@ -165,13 +158,6 @@ class DeviceTransport : public Transport, private Meeting {
     for (auto& [to, out] : out_) {
       if (!out.sent.empty()) out.sent.back().done.block(compute());
       out.sent.clear();
-    }
-    if (is_capturing()) {
-      for_each_line([this](DeviceLine& line) {
-        CudaEvent end;
-        end.record(line.stream());
-        end.block(compute());
-      });
     }
   }
 
@@ -294,12 +280,6 @@ class DeviceTransport : public Transport, private Meeting {
 
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
 
-  template <class Each>
-  void for_each_line(Each each) {
-    for (auto& [to, out] : out_) each(*out.line);
-    for (auto& [from, in] : in_) each(*in.line);
-  }
-
   c10::cuda::CUDAStream current_stream() const {
     return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device));
   }
@@ -419,7 +399,6 @@ class DeviceTransport : public Transport, private Meeting {
     if (!is_capturing())
       while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
     Sent& sent = out.sent.emplace_back();
-    out.line->prepare(out.pending.front());
     sent.done.record(compute());
     sent.done.block(out.line->stream());
     sent.tensors = std::move(out.pending.front());
@@ -447,7 +426,6 @@ class DeviceTransport : public Transport, private Meeting {
     receive.done.block(in.line->stream());
     in.line->receive(receive.tensors);
     receive.done.record(in.line->stream());
-    in.line->release();
     receive.started = true;
   }
 
