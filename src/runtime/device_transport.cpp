@@ -4,9 +4,9 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGraphsC10Utils.h>
-#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
@@ -229,7 +229,7 @@ class DeviceTransport : public Transport, private Meeting {
   struct Receive {
     int buffer = 0;
     Pass producer;
-    c10::cuda::CUDAStream stream;  ///< the current one when it was posted: the message is for that
+    c10::Stream stream;  ///< the current one when it was posted: the message is for that
     bool started = false;
     CudaEvent done{};
     Tensors tensors{};
@@ -418,7 +418,7 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   void start(Incoming& in, Receive& receive) {
-    const c10::cuda::CUDAStreamGuard guard(receive.stream);
+    const c10::StreamGuard guard(receive.stream);
     for (const TensorShape& one : in.shapes[kind_of(receive.producer)].tensors)
       receive.tensors.push_back(make_tensor(one, device()));
     // The memory is the compute stream's: what it held there before must be done with.
