@@ -89,6 +89,7 @@ class DeviceTransport : public Transport, private Meeting {
       if (ranks.size() < 2 || std::find(ranks.begin(), ranks.end(), rank_) == ranks.end()) continue;
       groups_[g] = &fabric_->open_group(static_cast<int>(g), ranks);
     }
+    connected_ = true;
   }
 
   void begin_step(bool training) override { training_ = training; }
@@ -509,11 +510,9 @@ class DeviceTransport : public Transport, private Meeting {
     std::unique_lock lock(ends_mutex_);
     while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
       lock.unlock();
-      const auto fault = aborted_ ? std::nullopt : find_fault();
+      if (connected_) heartbeat_->check_store();  // before, it may be slow: ranks come
+      if (const auto fault = aborted_ ? std::nullopt : find_fault()) heartbeat_->abort(*fault);
       lock.lock();
-      if (!fault) continue;
-      heartbeat_->abort(*fault);
-      return;
     }
   }
 
@@ -542,6 +541,7 @@ class DeviceTransport : public Transport, private Meeting {
   std::deque<Watched> watched_;
   Clock::time_point progress_;
   std::optional<std::string> device_waits_for_;
+  std::atomic<bool> connected_ = false;
   std::atomic<bool> aborted_ = false;
   std::optional<Heartbeat> heartbeat_;
   std::mutex ends_mutex_;

@@ -8,16 +8,13 @@
 // failure that ends it.
 #pragma once
 
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 #include <torch/csrc/distributed/c10d/Store.hpp>
-#include <vector>
 
 namespace counterflow::runtime {
 
@@ -28,11 +25,10 @@ class Heartbeat {
     std::string reason;
   };
 
-  /// `store` is used by this object alone. Both functions are called on the object's thread: `on_failure`
-  /// once; `find_fault` between beats, and a text that it returns aborts as abort() does.
+  /// `store` is used by this object alone. `on_failure` is called once, on the object's thread or by
+  /// check_store().
   Heartbeat(c10::intrusive_ptr<c10d::Store> store, int rank, int num_ranks, std::chrono::milliseconds timeout,
-            std::function<void(const Failure&)> on_failure,
-            std::function<std::optional<std::string>()> find_fault = {});
+            std::function<void(const Failure&)> on_failure);
 
   /// Tells the others that this rank has ended well. Rank 0 waits until they have heard it, or have heard of
   /// the failure, no longer than the time-out.
@@ -48,37 +44,15 @@ class Heartbeat {
   /// Whether a rank is known to have ended well: rank 0 at once, another one after the time-out.
   bool has_left(int rank) const;
 
+  /// Fails where the store has been asked something and has said nothing for longer than the time-out, as
+  /// that of a host without power. To be called again and again by another thread than the object's, which
+  /// is stuck then.
+  void check_store();
+
  private:
-  struct Peer {
-    std::int64_t beats = -1;
-    std::chrono::nanoseconds silence{0};  ///< while the store answered
-    bool ended = false;
-  };
+  class Beats;
 
-  void run();
-  void tell(const std::string& reason);
-  void beat();
-  void look();
-  void end();
-  bool has_ended(int rank) const;
-  void note_left(int rank);
-  void fail(Failure failure);
-
-  c10::intrusive_ptr<c10d::Store> store_;
-  const int rank_;
-  const std::chrono::milliseconds timeout_;
-  const std::function<void(const Failure&)> on_failure_;
-  const std::function<std::optional<std::string>()> find_fault_;
-  const std::chrono::milliseconds interval_;
-  std::vector<Peer> peers_;
-  std::chrono::steady_clock::time_point looked_;
-  bool host_left_ = false;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<Failure> failure_;
-  std::vector<char> left_;                   ///< by rank
-  std::optional<std::string> abort_reason_;  ///< of this rank, not yet told
-  bool stopping_ = false;
+  const std::shared_ptr<Beats> beats_;  ///< outlives this object where its thread stays stuck
   std::thread thread_;
 };
 

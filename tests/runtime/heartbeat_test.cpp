@@ -96,6 +96,17 @@ TEST(HeartbeatTest, AStoreThatIsSlowToAnswerIsNoDeadRank) {
   }
 }
 
+TEST(HeartbeatTest, AStoreThatNeverAnswersIsAFailureAndHoldsNobodyUp) {
+  const auto store = c10::make_intrusive<BusyStore>();
+  Rank zero(store, 0, 2);
+  Rank one(store, 1, 2);
+  const std::unique_lock lock(store->busy);
+  while (one.failed.wait_for(kTimeout / 4) != std::future_status::ready) one.heartbeat->check_store();
+  EXPECT_EQ(one.failed.get().rank, 0);
+  one.heartbeat.reset();
+  zero.heartbeat.reset();
+}
+
 TEST(HeartbeatTest, TheStoresHostStaysUntilTheOthersKnowOfAFailure) {
   const auto store = c10::make_intrusive<MortalStore>();
   Rank zero(store, 0, 3);

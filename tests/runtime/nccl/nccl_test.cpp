@@ -245,16 +245,18 @@ TEST(NcclTest, AProcessThatIsKilledOrStoppedIsMissed) {
 }
 
 TEST(NcclTest, TheProcessThatHostsTheStoreIsMissed) {
-  Setting setting;
-  setting.forward = [](int rank, int number) {
-    if (rank != 0 || number != kWarm) return;
-    fake::note_trouble();
-    raise(SIGKILL);
-  };
-  const std::vector<Outcome> outcomes = run(setting);
-  for (const int rank : {1, 2})
-    expect_ends(outcomes[rank], rank, 4,
-                "[12][FB][0-3]: rank 0 ended: the store that the ranks share does not answer .*");
+  for (const int signal : {SIGKILL, SIGSTOP}) {
+    Setting setting;
+    setting.forward = [signal](int rank, int number) {
+      if (rank != 0 || number != kWarm) return;
+      fake::note_trouble();
+      raise(signal);
+    };
+    const std::vector<Outcome> outcomes = run(setting);
+    for (const int rank : {1, 2})
+      expect_ends(outcomes[rank], rank, 4,
+                  "[12][FB][0-3]: rank 0 ended: the store that the ranks share does not answer any more.*");
+  }
 }
 
 TEST(NcclTest, ATransferThatNeverEndsIsGivenUpAfterTheTimeLimit) {
