@@ -83,8 +83,8 @@ class DeviceFabric {
   /// Ends all transfers, so that no stream waits for one any more. Any thread, once.
   virtual void abort() noexcept = 0;
 
-  /// After the last transfer, unless abort() was called: waits, for a while, until no rank reaches into
-  /// another's memory any more.
+  /// After the last transfer, unless abort() was called: waits, for a while, until this rank's transfers are
+  /// done and no rank reaches into another's memory any more.
   virtual void close() noexcept {}
 };
 

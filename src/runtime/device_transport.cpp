@@ -288,7 +288,7 @@ class DeviceTransport : public Transport, private Meeting {
   cudaStream_t compute() const { return current_stream().stream(); }
 
   void drain(cudaStream_t stream) override {
-    wait_until("a channel was not connected", [stream] {
+    wait_until("a stream of transfers was not done", [stream] {
       const cudaError_t status = cudaStreamQuery(stream);
       if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
       return status == cudaSuccess;
@@ -497,8 +497,9 @@ class DeviceTransport : public Transport, private Meeting {
       const auto waited = Clock::now() - progress_;
       if (!awaited.empty() && waited >= timeout_.load())
         return "nothing came for " + awaited + " within " + seconds(timeout_);
-      if (!awaited.empty() && waited >= options_.heartbeat_timeout &&
-          heartbeat_->has_left(watched_.front().from))
+      // Not at once: this rank's device may be busy with what comes before the receive.
+      const auto patience = std::max(options_.heartbeat_timeout, timeout_.load() / 5);
+      if (!awaited.empty() && waited >= patience && heartbeat_->has_left(watched_.front().from))
         return awaited + " was not sent before that rank ended";
     }
     if (const auto error = fabric_->find_error()) return *error + device_waits_for();

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <exception>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -276,6 +277,16 @@ class NcclFabric : public DeviceFabric {
 
   std::optional<std::string> find_error() override { return communicators_.find_error(); }
   void abort() noexcept override { communicators_.abort(); }
+
+  /// ncclCommDestroy waits for what is under way, also where it never ends.
+  void close() noexcept override {
+    try {
+      for (const NcclLine& line : lines_) meeting_.drain(line.stream());
+      meeting_.drain(c10::cuda::getCurrentCUDAStream(device().index()).stream());
+    } catch (const std::exception&) {
+      communicators_.abort();
+    }
+  }
 
  private:
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }

@@ -229,6 +229,29 @@ TEST(NcclTest, ARankThatLeavesEarlyIsMissed) {
   }
 }
 
+TEST(NcclTest, ARankThatLeavesDoesNotWaitForADeadOne) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(2, [](int rank, const fake::OpenStore& open_store) {
+    const auto transport = make_nccl_transport(open_store, rank, 2, {.heartbeat_timeout = 1s});
+    Wiring wiring;
+    wiring.channels = {{0, 1, 1}};
+    transport->connect(wiring);
+    const auto send = [&](int m) { transport->send(1, {forward(0, m), {at::full({3}, 1.0, kGpu)}, {true}}); };
+    if (rank == 1) transport->post_receive(0, 0, forward(0, 0));
+    if (rank == 0)
+      send(0);
+    else
+      transport->wait(0, 0);
+    transport->flush();
+    if (rank == 0) return send(1);
+    std::this_thread::sleep_for(200ms);
+    raise(SIGKILL);
+  });
+  EXPECT_TRUE(outcomes[0].ended);
+  EXPECT_EQ(outcomes[0].whole.aborted, 1);
+  EXPECT_EQ(outcomes[0].whole.destroyed, 0);
+  EXPECT_STREQ(outcomes[0].whole.misuse, "");
+}
+
 TEST(NcclTest, AProcessThatIsKilledOrStoppedIsMissed) {
   for (const int signal : {SIGKILL, SIGSTOP}) {
     Setting setting;
