@@ -26,6 +26,7 @@
 #include "counterflow/runtime/error.h"
 #include "counterflow/runtime/log.h"
 #include "cuda_event.h"
+#include "device_watch.h"
 #include "heartbeat.h"
 #include "message_shape.h"
 
@@ -140,7 +141,7 @@ class DeviceTransport : public Transport, private Meeting {
     wanted->done.block(compute());
     Message message{wanted->producer, std::move(wanted->tensors),
                     in.shapes[kind_of(wanted->producer)].differentiable};
-    if (!is_capturing()) watch(from, *wanted);
+    if (!is_capturing()) watch_.add(std::move(wanted->done), wanted->producer, from);
     in.posted.erase(wanted);
     start_known(in);
     return message;
@@ -240,13 +241,6 @@ class DeviceTransport : public Transport, private Meeting {
     std::map<Kind, MessageShape> shapes;
     std::int64_t asked = 0;  ///< messages of cold steps
     std::deque<Receive> posted;
-  };
-
-  /// A receive that the compute stream waits for.
-  struct Watched {
-    CudaEvent done;
-    Pass producer;
-    int from = 0;
   };
 
   /// A tensor that is being exchanged, while others that have come are added up.
@@ -456,51 +450,26 @@ class DeviceTransport : public Transport, private Meeting {
     return all;
   }
 
-  void watch(int from, Receive& receive) {
-    const std::lock_guard lock(watched_mutex_);
-    if (watched_.empty()) progress_ = Clock::now();
-    watched_.push_back({std::move(receive.done), receive.producer, from});
-    if (watched_.size() > 64)  // a host that is far ahead: next_watched() clears the rest
-      while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
-  }
-
-  void pop_watched() {
-    watched_.pop_front();
-    progress_ = Clock::now();
-  }
-
-  /// The receive that the compute stream waits for: "1F3 from rank 1". Empty where there is none.
-  std::string next_watched() {
-    while (!watched_.empty() && watched_.front().done.is_done()) pop_watched();
-    if (watched_.empty()) return "";
-    return to_string(watched_.front().producer) + " from rank " + std::to_string(watched_.front().from);
-  }
-
   /// For the report of a failure, as a part of a sentence. What was true when it was asked for first stays,
   /// since an abort ends the device's waits.
-  std::string device_waits_for() {
-    const std::lock_guard lock(watched_mutex_);
-    if (!device_waits_for_) {
-      const std::string awaited = next_watched();
-      device_waits_for_ =
-          awaited.empty() ? "" : "; rank " + std::to_string(rank_) + "'s GPU was waiting for " + awaited;
-    }
-    return *device_waits_for_;
+  const std::string& device_waits_for() {
+    std::call_once(asked_, [this] {
+      if (const auto next = watch_.next())
+        device_waits_for_ = "; rank " + std::to_string(rank_) + "'s GPU was waiting for " + next->what;
+    });
+    return device_waits_for_;
   }
 
   /// What the host does not notice, since it does not wait for the device: that the receive that is next has
   /// been so for longer than the time limit, or will be so for ever, or that the fabric has failed.
   std::optional<std::string> find_fault() {
-    {
-      const std::lock_guard lock(watched_mutex_);
-      const std::string awaited = next_watched();
-      const auto waited = Clock::now() - progress_;
-      if (!awaited.empty() && waited >= timeout_.load())
-        return "nothing came for " + awaited + " within " + seconds(timeout_);
+    if (const auto next = watch_.next()) {
+      if (next->waited >= timeout_.load())
+        return "nothing came for " + next->what + " within " + seconds(timeout_);
       // Not at once: this rank's device may be busy with what comes before the receive.
-      const auto patience = std::max(options_.heartbeat_timeout, timeout_.load() / 5);
-      if (!awaited.empty() && waited >= patience && heartbeat_->has_left(watched_.front().from))
-        return awaited + " was not sent before that rank ended";
+      if (next->waited >= std::max(options_.heartbeat_timeout, timeout_.load() / 5) &&
+          heartbeat_->has_left(next->from))
+        return next->what + " was not sent before that rank ended";
     }
     if (const auto error = fabric_->find_error()) return *error + device_waits_for();
     return std::nullopt;
@@ -538,10 +507,9 @@ class DeviceTransport : public Transport, private Meeting {
   std::vector<DeviceGroup*> groups_;
   std::map<std::pair<int, std::size_t>, MessageShape> sums_;  ///< by group and number of tensors
   std::int64_t gathered_ = 0;
-  std::mutex watched_mutex_;
-  std::deque<Watched> watched_;
-  Clock::time_point progress_;
-  std::optional<std::string> device_waits_for_;
+  DeviceWatch watch_;
+  std::once_flag asked_;
+  std::string device_waits_for_;
   std::atomic<bool> connected_ = false;
   std::atomic<bool> aborted_ = false;
   std::optional<Heartbeat> heartbeat_;
