@@ -77,8 +77,12 @@ class DeviceFabric {
   /// Collective among the ranks, which ascend.
   virtual DeviceGroup& open_group(int number, const std::vector<std::int32_t>& ranks) = 0;
 
-  /// What has gone wrong behind the host's back, if anything has. Any thread.
-  virtual std::optional<std::string> find_error() { return std::nullopt; }
+  /// What has gone wrong behind the host's back, if anything has; a host that has been inside the fabric for
+  /// longer than the limit is. Any thread.
+  virtual std::optional<std::string> find_error(std::chrono::milliseconds limit) {
+    static_cast<void>(limit);
+    return std::nullopt;
+  }
 
   /// Ends all transfers, so that no stream waits for one any more. Any thread, once.
   virtual void abort() noexcept = 0;

@@ -471,7 +471,7 @@ class DeviceTransport : public Transport, private Meeting {
           heartbeat_->has_left(next->from))
         return next->what + " was not sent before that rank ended";
     }
-    if (const auto error = fabric_->find_error()) return *error + device_waits_for();
+    if (const auto error = fabric_->find_error(timeout_)) return *error + device_waits_for();
     return std::nullopt;
   }
 

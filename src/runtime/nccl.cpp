@@ -8,6 +8,7 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <exception>
 #include <future>
@@ -72,8 +73,7 @@ class Communicators {
   /// Has NCCL do what `body` asks for, all at once; no communicator is aborted meanwhile under its feet.
   template <class Body>
   void group(Body body) {
-    const std::unique_lock inside(inside_);
-    if (is_aborted()) throw_aborted();
+    const Call call(*this);
     try {
       check(ncclGroupStart(), "ncclGroupStart");
       try {
@@ -89,9 +89,11 @@ class Communicators {
     }
   }
 
-  /// NCCL finds some errors between calls: of the network, and that a rank on another host has gone.
-  std::optional<std::string> find_error() {
+  /// NCCL finds some errors between calls: of the network, and that a rank on another host has gone. And a
+  /// call may wait for a rank that never makes the same one.
+  std::optional<std::string> find_error(std::chrono::milliseconds limit) {
     const std::lock_guard lock(mutex_);
+    if (entered_ && Clock::now() - *entered_ > limit) return "a call of NCCL did not come to an end in time";
     for (const Named& one : all_) {
       ncclResult_t status = ncclSuccess;
       if (ncclCommGetAsyncError(one.comm, &status) != ncclSuccess) continue;
@@ -117,9 +119,29 @@ class Communicators {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   struct Named {
     std::string name;
     ncclComm_t comm;
+  };
+
+  /// A thread inside NCCL.
+  class Call {
+   public:
+    explicit Call(Communicators& all) : all_(all), inside_(all.inside_) {
+      if (!all_.enter()) all_.throw_aborted();
+    }
+    ~Call() {
+      const std::lock_guard lock(all_.mutex_);
+      all_.entered_.reset();
+    }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    Communicators& all_;
+    const std::unique_lock<std::timed_mutex> inside_;
   };
 
   /// On a thread of its own, since NCCL waits without limit for ranks that may have gone. A thread that waits
@@ -151,9 +173,11 @@ class Communicators {
     return made.get();
   }
 
-  bool is_aborted() {
+  /// Whether nothing has been aborted yet.
+  bool enter() {
     const std::lock_guard lock(mutex_);
-    return aborted_;
+    if (!aborted_) entered_ = Clock::now();
+    return !aborted_;
   }
 
   [[noreturn]] void throw_aborted() {
@@ -166,6 +190,7 @@ class Communicators {
   std::timed_mutex inside_;  ///< held by a thread inside NCCL
   std::mutex mutex_;         ///< of the following
   std::vector<Named> all_;
+  std::optional<Clock::time_point> entered_;  ///< when the call under way began
   bool aborted_ = false;
 };
 
@@ -275,7 +300,9 @@ class NcclFabric : public DeviceFabric {
     return group;
   }
 
-  std::optional<std::string> find_error() override { return communicators_.find_error(); }
+  std::optional<std::string> find_error(std::chrono::milliseconds limit) override {
+    return communicators_.find_error(limit);
+  }
   void abort() noexcept override { communicators_.abort(); }
 
   /// ncclCommDestroy waits for what is under way, also where it never ends.

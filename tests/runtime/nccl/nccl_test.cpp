@@ -315,6 +315,27 @@ TEST(NcclTest, AnAbortFreesAThreadThatIsInsideNccl) {
   expect_ends(outcomes[2], 2, 5, stuck("1F1: out of luck"));
 }
 
+TEST(NcclTest, ACallThatNeverEndsIsGivenUpAfterTheTimeLimit) {
+  for (const bool in_set_up : {true, false}) {
+    Setting setting;
+    setting.timeout = 1s;
+    const auto hang = [](int rank) {
+      if (rank != 1) return;
+      fake::note_trouble();
+      fake::faults().calls_hang = true;
+    };
+    if (in_set_up)
+      setting.before = hang;
+    else
+      setting.between = hang;
+    const std::vector<Outcome> outcomes = run(setting);
+    const std::string at = in_set_up ? "setting up" : "(before the first action|[0-2][FB][0-3])";
+    const std::string reason =
+        "(a call of NCCL did not come to an end in time|nothing came for .* within 1 s)";
+    for (const int rank : {0, 1, 2}) expect_ends(outcomes[rank], rank, 6, at + ": .*" + reason + ".*");
+  }
+}
+
 TEST(NcclTest, ACommunicatorThatNeverComesIsGivenUpAfterTheTimeLimit) {
   Setting setting;
   setting.timeout = 2s;
