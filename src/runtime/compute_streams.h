@@ -53,8 +53,8 @@ class ComputeStreams {
   void take(const Mark& mark, const Tensors& tensors) const;
 
  private:
-  const c10::Device device_;
-  const int number_;
+  c10::Device device_;
+  int number_;
   std::vector<c10::Stream> streams_;
 };
 

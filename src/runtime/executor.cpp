@@ -31,11 +31,6 @@ c10::Device device_of(const std::vector<std::shared_ptr<Stage>>& stages) {
   return c10::kCPU;
 }
 
-/// Evaluations have no pairs.
-int number_of_streams(const PipelineOptions& options, const Schedule& schedule) {
-  return schedule.passes == Passes::kTraining ? options.streams : 1;
-}
-
 }  // namespace
 
 Executor::Executor(const Schedule& schedule, const Program& program, const Setup& setup)
@@ -47,9 +42,7 @@ Executor::Executor(const Schedule& schedule, const Program& program, const Setup
       training_(schedule.passes == Passes::kTraining),
       gradient_kind_(index(schedule.num_stages(), 0), PassKind::kBackward),
       local_index_(schedule.num_stages(), -1),
-      recompute_(schedule.num_stages(), false),
-      streams_(device_of(setup.stages), number_of_streams(setup.options, schedule)),
-      streams_of_(assign_streams(schedule, rank_, number_of_streams(setup.options, schedule))) {
+      recompute_(schedule.num_stages(), false) {
   for (const auto& stage : setup.stages) has_buffers_ |= !stage->buffers().empty();
   for (const Action& action : schedule.actions[rank_]) names_.push_back(to_string(action));
   for (int stage = 0; stage < schedule.num_stages(); ++stage)
@@ -62,6 +55,11 @@ Executor::Executor(const Schedule& schedule, const Program& program, const Setup
   for (std::size_t i = 0; i < setup.stage_numbers.size(); ++i)
     local_index_[setup.stage_numbers[i]] = static_cast<std::int32_t>(i);
   for (const int stage : setup.options.recompute) recompute_.at(stage) = true;
+}
+
+void Executor::set_streams(int number) {
+  streams_ = ComputeStreams(device_of(setup_.stages), number);
+  streams_of_ = assign_streams(schedule_, rank_, number);
 }
 
 void Executor::run(const Batch& batch, std::int64_t step_number, StepResult& result,

@@ -39,6 +39,9 @@ class Executor {
   /// Whether each B is run as I and W, one after the other: what is recorded then tells them apart.
   void split_backward(bool split) { split_backward_ = split; }
 
+  /// On how many streams of a GPU this rank computes from the next step on.
+  void set_streams(int number);
+
   /// One step, recorded where `recorder` is not null. Weights come in filled. Gradients are summed over no
   /// copies: see Gradients.
   void run(const Batch& batch, std::int64_t step_number, StepResult& result,
@@ -122,7 +125,7 @@ class Executor {
   std::vector<PassKind> gradient_kind_;    ///< [index(stage, micro-batch)]: B or I
   std::vector<std::int32_t> local_index_;  ///< [stage]: of this rank's stages
   std::vector<char> recompute_;            ///< [stage]
-  ComputeStreams streams_;
+  ComputeStreams streams_{c10::kCPU, 1};
   std::vector<std::int32_t> streams_of_;  ///< [index(stage, micro-batch)]
   bool has_buffers_ = false;              ///< which forwards may write to
 

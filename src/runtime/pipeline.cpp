@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <sstream>
 #include <utility>
 
@@ -17,9 +18,11 @@
 #include "counterflow/runtime/log.h"
 #include "counterflow/runtime/profile.h"
 #include "counterflow/runtime/random.h"
+#include "device_order.h"
 #include "executor.h"
 #include "gradients.h"
 #include "recorded_step.h"
+#include "stream_trial.h"
 #include "timeline_recorder.h"
 #include "wide_gradients.h"
 
@@ -100,8 +103,10 @@ class Pipeline::Impl {
         return result;
       };
       if (wide_gradients_) wide_gradients_->widen();  // those that there are
+      if (trial_) begin_trial();
       const Clock::time_point begin = Clock::now();
       StepResult result = recorded_ ? recorded_->run(batch, seeds(), body) : body(batch);
+      if (trial_) end_trial(begin);
       if (log_enabled(LogLevel::kDebug))
         log(LogLevel::kDebug, transport_.rank(),
             "step " + std::to_string(num_steps_) + ": " + seconds(Clock::now() - begin));
@@ -260,7 +265,34 @@ class Pipeline::Impl {
     training_ = std::make_unique<Executor>(schedule_, program_, setup);
     evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
     if (options_.recorder) recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters());
+    if (options_.streams > 0)
+      training_->set_streams(options_.streams);
+    else if (recorded_ && device().is_cuda())
+      trial_.emplace();
     log_set_up();
+  }
+
+  /// Before a step of the trial.
+  void begin_trial() {
+    if (trial_->records()) {
+      training_->set_streams(trial_->streams());
+      recorded_->record_again();
+    }
+    if (trial_->counts()) finish_work(parameters());
+  }
+
+  void end_trial(Clock::time_point begin) {
+    if (trial_->counts()) {
+      finish_work(parameters());
+      trial_->note(std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+    if (trial_->decides())
+      for (double& time : trial_->best()) time = add_over_ranks(time);
+    trial_->next();
+    if (!trial_->is_over()) return;
+    log(LogLevel::kInfo, transport_.rank(),
+        "recorded steps run on " + std::to_string(trial_->streams()) + " streams");
+    trial_.reset();
   }
 
   void log_set_up() const {
@@ -285,9 +317,9 @@ class Pipeline::Impl {
       if (stage < 0 || stage >= schedule_.num_stages())
         throw InvalidConfig("stage " + std::to_string(stage) + " is to be recomputed; there are " +
                             std::to_string(schedule_.num_stages()));
-    if (options_.streams < 1)
+    if (options_.streams < 0)
       throw InvalidConfig("a rank is to compute on " + std::to_string(options_.streams) +
-                          " streams; it needs one at least (PipelineOptions::streams)");
+                          " streams (PipelineOptions::streams)");
     if (options_.recorder && !transport_.can_be_recorded())
       throw InvalidConfig("this transport's messages cannot be recorded (PipelineOptions::recorder)");
     if (options_.recorder && (options_.varying_shapes || options_.check_losses))
@@ -402,17 +434,19 @@ class Pipeline::Impl {
   }
 
   double sum_over_ranks(const char* doing, double mine) {
-    return guard(doing, [&] {
-      char bytes[sizeof mine];
-      std::memcpy(bytes, &mine, sizeof mine);
-      double sum = 0;
-      for (const std::string& from_rank : transport_.all_gather({bytes, sizeof mine})) {
-        double theirs = 0;
-        std::memcpy(&theirs, from_rank.data(), std::min(from_rank.size(), sizeof theirs));
-        sum += theirs;
-      }
-      return sum;
-    });
+    return guard(doing, [&] { return add_over_ranks(mine); });
+  }
+
+  double add_over_ranks(double mine) {
+    char bytes[sizeof mine];
+    std::memcpy(bytes, &mine, sizeof mine);
+    double sum = 0;
+    for (const std::string& from_rank : transport_.all_gather({bytes, sizeof mine})) {
+      double theirs = 0;
+      std::memcpy(&theirs, from_rank.data(), std::min(from_rank.size(), sizeof theirs));
+      sum += theirs;
+    }
+    return sum;
   }
 
   Program program_;
@@ -422,6 +456,7 @@ class Pipeline::Impl {
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> evaluation_;
   std::unique_ptr<RecordedStep> recorded_;
+  std::optional<StreamTrial> trial_;
   const Executor* running_ = nullptr;
   TimelineRecorder timeline_recorder_;
   bool records_timeline_ = false;

@@ -71,7 +71,7 @@ StepResult RecordedStep::run(const Batch& batch, const std::vector<std::uint64_t
 }
 
 void RecordedStep::record(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body) {
-  batch_.weights = batch.weights;
+  batch_ = {{}, {}, batch.weights};
   for (const Tensors& inputs : batch.inputs) batch_.inputs.push_back(copies(inputs));
   for (const Tensors& targets : batch.targets) batch_.targets.push_back(copies(targets));
   gradients_.clear();

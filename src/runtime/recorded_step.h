@@ -23,6 +23,9 @@ class RecordedStep {
   /// InvalidConfig for a batch that is not like the recorded one.
   StepResult run(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body);
 
+  /// The next step is recorded anew, if one was before.
+  void record_again() { recorded_ = false; }
+
  private:
   void record(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body);
   std::vector<std::uint64_t> pick(const std::vector<std::uint64_t>& seeds) const;

@@ -14,10 +14,14 @@ using Seeds = std::vector<std::uint64_t>;
 class FakeRecorder : public StepRecorder {
  public:
   void run(const std::function<void()>& body) override { body(); }
-  void record(const std::function<void()>& body) override { body(); }
+  void record(const std::function<void()>& body) override {
+    ++recorded;
+    body();
+  }
   const Seeds& seeds() const override { return drew; }
   void replay(const Seeds& seeds) override { replayed.push_back(seeds); }
 
+  int recorded = 0;
   Seeds drew;
   std::vector<Seeds> replayed;
 };
@@ -54,6 +58,18 @@ TEST(RecordedStepTest, RefusesABatchOfAnotherShape) {
   step.run(batch(3), {}, nothing);
   step.run(batch(3), {}, nothing);
   EXPECT_THROW(step.run(batch(4), {}, nothing), InvalidConfig);
+}
+
+TEST(RecordedStepTest, IsRecordedAgainWhereAsked) {
+  FakeRecorder recorder;
+  RecordedStep step(recorder, {});
+  const Batch batch{{{at::full({3, 2}, 1.0)}}, {}, {1.0}};
+  for (int i = 0; i < 3; ++i) step.run(batch, {}, nothing);
+  EXPECT_EQ(recorder.recorded, 1);
+  step.record_again();
+  for (int i = 0; i < 2; ++i) step.run(batch, {}, nothing);
+  EXPECT_EQ(recorder.recorded, 2);
+  EXPECT_EQ(recorder.replayed.size(), 4U);
 }
 
 }  // namespace

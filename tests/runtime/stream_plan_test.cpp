@@ -6,6 +6,7 @@
 
 #include "counterflow/format.h"
 #include "counterflow/generate.h"
+#include "stream_trial.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -56,6 +57,32 @@ TEST(StreamPlanTest, WhatIsOnOtherRanksHasNone) {
 TEST(StreamPlanTest, OneStreamIsForAll) {
   const Schedule schedule = generate("dualpipe-v", {1, 2});
   for (const std::int32_t stream : assign_streams(schedule, 0, 1)) EXPECT_EQ(stream, 0);
+}
+
+/// Goes through a trial in which steps take so long on one stream and on two. Returns what each step did.
+std::string trial(double one, double two, int* streams) {
+  StreamTrial trial;
+  std::string done;
+  while (!trial.is_over()) {
+    done += trial.records() ? "record" : trial.counts() ? "time" : "run";
+    done += " on " + std::to_string(trial.streams()) + ", ";
+    if (trial.counts()) trial.note(trial.streams() == 1 ? one : two);
+    if (trial.decides()) {
+      EXPECT_EQ(trial.best(), (std::array<double, 2>{one, two}));
+    }
+    trial.next();
+  }
+  *streams = trial.streams();
+  return done;
+}
+
+TEST(StreamTrialTest, TheFasterStays) {
+  int streams = 0;
+  const std::string first = "run on 1, run on 1, time on 1, time on 1, record on 2, time on 2, time on 2, ";
+  EXPECT_EQ(trial(2, 1, &streams), first + "run on 2, ");
+  EXPECT_EQ(streams, 2);
+  EXPECT_EQ(trial(1, 2, &streams), first + "record on 1, ");
+  EXPECT_EQ(streams, 1);
 }
 
 }  // namespace

@@ -5,9 +5,12 @@
 NAME is a schedule of torch.distributed.pipelining (1F1B, Interleaved1F1B, InterleavedZeroBubble, ZBVZeroBubble,
 DualPipeV), or deepseek-dualpipe, deepseek-dualpipev where that package can be imported. DeepSeek's step leaves it to
 its caller to add up the gradients of the two copies of a stage: deepseek-dualpipe+sum does, by an all-reduce.
-Prints medians in ms.
+Prints medians in ms. With a file of gpu_step's in the environment's GRADIENTS, each schedule's gradients are compared
+with those first.
 """
+import json
 import os
+import struct
 import statistics
 import sys
 import time
@@ -27,6 +30,7 @@ class Layer(torch.nn.Module):
     def __init__(self, h, heads, index, device, dtype):
         super().__init__()
         torch.manual_seed(1000 + index)
+        self.index = index
         scale = 0.5 / h**0.5
 
         def make(*sizes, by):
@@ -53,6 +57,53 @@ def stage_module(case, stage, stages, device):
     h, _, _, layers, heads, _, dtype = case
     first, last = layers * stage // stages, layers * (stage + 1) // stages
     return torch.nn.Sequential(*[Layer(h, heads, i, device, dtype) for i in range(first, last)])
+
+
+def micro_batches_of(case, numbers, device):
+    """Inputs and targets of some micro-batches, as gpu_step has them."""
+    h, s, b, _, _, _, dtype = case
+    inputs, targets = [], []
+    for m in numbers:
+        torch.manual_seed(5000 + m)
+        inputs.append(torch.randn(b, s, h, device=device, dtype=dtype))
+        targets.append(torch.randn(b, s, h, device=device, dtype=dtype))
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def read_safetensors(path):
+    data = open(path, "rb").read()
+    (length,) = struct.unpack("<Q", data[:8])
+    types = {"BF16": torch.bfloat16, "F32": torch.float32}
+    tensors = {}
+    for name, entry in json.loads(data[8:8 + length]).items():
+        if name != "__metadata__":
+            begin, end = (8 + length + at for at in entry["data_offsets"])
+            values = torch.frombuffer(bytearray(data[begin:end]), dtype=types[entry["dtype"]])
+            tensors[name] = values.view(entry["shape"])
+    return tensors
+
+
+def compare(case_name, name, modules, step, scale, copies=None):
+    """One step's gradients, `scale` times those of the mean loss, with gpu_step's. Each rank of the group `copies`, if
+    there is one, has gradients of its own micro-batches."""
+    if "GRADIENTS" not in os.environ:
+        return
+    tolerance = 1e-4 if CASES[case_name][-1] == torch.float32 else 2e-2
+    ours = read_safetensors(os.environ["GRADIENTS"])
+    for module in modules:
+        module.zero_grad(set_to_none=True)
+    step()
+    worst = 0.0
+    for layer in sorted((layer for module in modules for layer in module), key=lambda one: one.index):
+        for key, parameter in layer.named_parameters():
+            found = parameter.grad.float() / scale
+            if copies is not None:
+                dist.all_reduce(found, group=copies)
+            expected = ours[f"{key}_{layer.index}"].to(found.device).float()
+            worst = max(worst, ((found - expected).norm() / expected.norm()).item())
+    print(f"{case_name} {name:34} rank {dist.get_rank()}  gradients differ from ours by {worst:.1e}", flush=True)
+    if not worst <= tolerance:
+        raise SystemExit(f"{name} computes something else: {worst:.1e} is more than {tolerance:.0e}")
 
 
 def measure(case_name, name, steps, modules, step):
@@ -88,9 +139,7 @@ def run_torch(case_name, case, name, steps, device):
     modules = [stage_module(case, n, stages, device) for n in numbers]
     parts = [PipelineStage(m, n, stages, device) for m, n in zip(modules, numbers)]
     schedule = kind(parts[0] if name == "1F1B" else parts, micro_batches, loss_fn=F.mse_loss)
-    torch.manual_seed(5000)
-    x = torch.randn(b * micro_batches, s, h, device=device, dtype=dtype)
-    y = torch.randn(b * micro_batches, s, h, device=device, dtype=dtype)
+    x, y = micro_batches_of(case, range(micro_batches), device)
 
     def step():
         arguments = (x,) if 0 in numbers else ()
@@ -99,6 +148,7 @@ def run_torch(case_name, case, name, steps, device):
         else:
             schedule.step(*arguments)
 
+    compare(case_name, "torch " + name, modules, step, 1)
     measure(case_name, "torch " + name, steps, modules, step)
 
 
@@ -111,17 +161,21 @@ def run_deepseek(case_name, case, name, steps, device):
     dualpipe.set_p2p_tensor_dtype(dtype)
 
     two_way = name.startswith("deepseek-dualpipe") and not name.startswith("deepseek-dualpipev")
-    pairs = [dist.new_group([n, ranks - 1 - n]) for n in range(ranks // 2)] if name.endswith("+sum") else []
+    sums = name.endswith("+sum")
+    pairs = [dist.new_group([n, ranks - 1 - n]) for n in range(ranks // 2)] if two_way else []
+    copies = pairs[min(rank, ranks - 1 - rank)] if two_way else None
     if two_way:
         numbers, stages = [rank, ranks - 1 - rank], ranks
     else:
         numbers, stages = [rank, 2 * ranks - 1 - rank], 2 * ranks
     modules = [stage_module(case, n, stages, device) for n in numbers]
     model = (dualpipe.DualPipe if two_way else dualpipe.DualPipeV)(tuple(modules))
-    torch.manual_seed(5000)
-    half = micro_batches // 2 if two_way else micro_batches
-    x = torch.randn(b * half, s, h, device=device, dtype=dtype)
-    y = torch.randn(b * half, s, h, device=device, dtype=dtype)
+    if two_way:  # each end feeds half of the micro-batches, and has the losses of the other half
+        halves = range(micro_batches // 2), range(micro_batches // 2, micro_batches)
+        x, _ = micro_batches_of(case, halves[rank >= ranks // 2], device)
+        _, y = micro_batches_of(case, halves[rank < ranks // 2], device)
+    else:
+        x, y = micro_batches_of(case, range(micro_batches), device)
 
     def step():
         if two_way:
@@ -130,11 +184,12 @@ def run_deepseek(case_name, case, name, steps, device):
             model.step(x, num_chunks=micro_batches, criterion=F.mse_loss, labels=(y,), return_outputs=False)
         else:
             model.step(num_chunks=micro_batches, criterion=F.mse_loss, labels=(), return_outputs=False)
-        if pairs:
-            for _, module in sorted(zip(numbers, modules)):
+        if sums:
+            for _, module in sorted(zip(numbers, modules), key=lambda one: one[0]):
                 for parameter in module.parameters():
-                    dist.all_reduce(parameter.grad, group=pairs[min(rank, ranks - 1 - rank)])
+                    dist.all_reduce(parameter.grad, group=copies)
 
+    compare(case_name, name, modules, step, micro_batches, None if sums else copies)
     measure(case_name, name, steps, modules, step)
 
 

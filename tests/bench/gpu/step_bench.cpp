@@ -8,7 +8,8 @@
 // peak, and the largest relative error of a gradient against "none" where that came first. With a folder in
 // the environment's TRACE, one more step of each goes there as a trace of PyTorch's profiler. In place of a
 // schedule "predict" compares profiled costs with steps, and "costs" writes those of attention and MLP blocks
-// to the file that COSTS names.
+// to the file that COSTS names. GRADIENTS names a file for the gradients of "none", which peers.py compares
+// the peers' with; RECORDING one for what the ranks did in a step of "predict".
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
@@ -38,12 +39,14 @@
 
 #include "counterflow/format.h"
 #include "counterflow/generate.h"
+#include "counterflow/recording.h"
 #include "counterflow/runtime/cuda_recorder.h"
 #include "counterflow/runtime/gpu.h"
 #include "counterflow/runtime/launch.h"
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
 #include "counterflow/runtime/pipeline.h"
+#include "counterflow/runtime/safetensors.h"
 #include "counterflow/simulate.h"
 #include "counterflow/timeline.h"
 
@@ -130,16 +133,18 @@ struct Bench {
     return all;
   }
 
-  /// The times of steps in ms, sorted.
-  std::vector<double> measure(Pipeline& pipeline, const Batch& all) const {
+  /// The times of steps in ms, sorted. The first ones do not count: recorded steps are tried out in them.
+  std::vector<double> measure(Pipeline& pipeline, const Batch& all, bool recorded = false) const {
+    const int warm_up = recorded ? 9 : 4;
     std::vector<double> times;
-    for (int step = 0; step < steps + 4; ++step) {
+    for (int step = 0; step < steps + warm_up; ++step) {
       for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
       cudaDeviceSynchronize();
       const auto start = Clock::now();
       pipeline.step(all);
       cudaDeviceSynchronize();
-      if (step >= 4) times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+      if (step >= warm_up)
+        times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
     }
     std::sort(times.begin(), times.end());
     return times;
@@ -181,12 +186,17 @@ struct Bench {
     const auto made = make_pipeline(schedule, transport, pipeline_options);
     Pipeline& pipeline = *made;
     const Batch all = batch();
-    std::vector<double> times = measure(pipeline, all);
+    std::vector<double> times = measure(pipeline, all, recorded);
     if (const char* folder = std::getenv("TRACE")) {
       std::string file = case_name + "." + name + "." + std::to_string(launch.rank) + ".json";
       for (char& letter : file)
         if (std::isalnum(static_cast<unsigned char>(letter)) == 0 && letter != '.') letter = '-';
       trace(pipeline, all, std::string(folder) + "/" + file);
+    }
+    if (const char* path = std::getenv("GRADIENTS"); path && schedule.num_ranks() == 1 && launch.rank == 0) {
+      std::vector<NamedTensor> whole = pipeline.stage(0).parameters();
+      for (NamedTensor& parameter : whole) parameter.tensor = parameter.tensor.grad();
+      write_safetensors(path, whole);
     }
     for (const int stage : pipeline.stages()) {
       for (const NamedTensor& parameter : pipeline.stage(stage).parameters()) {
@@ -347,6 +357,11 @@ struct Bench {
       pipeline->record_timeline(true);
       std::vector<double> spans;
       for (int step = 0; step < 3; ++step) spans.push_back(span(*pipeline, all));
+      if (const char* path = std::getenv("RECORDING")) {
+        const Timeline timeline = pipeline->timeline();
+        if (launch.rank == 0)
+          write_file(std::string(path) + "." + name + ".json", format_recording(timeline));
+      }
       std::sort(spans.begin(), spans.end());
       const Simulation simulated = simulate(in_turn(schedule), divide(*costs, schedule.num_stages()));
       const double predicted = static_cast<double>(simulated.makespan) * 1e-3;
