@@ -264,7 +264,9 @@ class Pipeline::Impl {
                                 stage_numbers_, stages_,  wide_gradients_.get()};
     training_ = std::make_unique<Executor>(schedule_, program_, setup);
     evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
-    if (options_.recorder) recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters());
+    if (options_.recorder)
+      recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters(),
+                                                 [this] { transport_.all_gather({}); });
     if (options_.streams > 0)
       training_->set_streams(options_.streams);
     else if (recorded_ && device().is_cuda())

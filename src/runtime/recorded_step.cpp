@@ -53,7 +53,10 @@ StepResult RecordedStep::run(const Batch& batch, const std::vector<std::uint64_t
       found = body(batch);
       warm_ = true;
     } else {
-      if (!recorded_) record(batch, seeds, body);
+      if (!recorded_) {
+        record(batch, seeds, body);
+        meet_();
+      }
       for (std::size_t i = 0; i < before.size(); ++i)  // what the last replay left is about to be overwritten
         if (before[i].defined() && before[i].is_alias_of(gradients_[i])) before[i] = before[i].clone();
       fill(batch);

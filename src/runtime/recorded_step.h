@@ -15,8 +15,10 @@ class RecordedStep {
   /// The step itself: gradients go into parameters that have none.
   using Body = std::function<StepResult(const Batch&)>;
 
-  RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters)
-      : recorder_(recorder), parameters_(std::move(parameters)) {}
+  /// `meet` waits for all ranks: none replays while another still records. Recording frees memory, which
+  /// waits for the GPUs of all ranks of the process, and a replay for its peers.
+  RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters, std::function<void()> meet)
+      : recorder_(recorder), parameters_(std::move(parameters)), meet_(std::move(meet)) {}
 
   /// The first step runs as it is, the second is recorded; that one and all later ones are replayed. `seeds`
   /// are those of this step's random scopes, all of them, in an order that is the same in every step. Throws
@@ -34,6 +36,7 @@ class RecordedStep {
 
   StepRecorder& recorder_;
   const std::vector<at::Tensor> parameters_;
+  const std::function<void()> meet_;
   bool warm_ = false;
   bool recorded_ = false;
   Batch batch_;                      ///< what the recorded step reads

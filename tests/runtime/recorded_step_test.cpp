@@ -32,7 +32,7 @@ StepResult nothing(const Batch&) {
 
 TEST(RecordedStepTest, EachReplayDrawsAsItsOwnStepDoes) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {});
+  RecordedStep step(recorder, {}, [] {});
   step.run({}, {10, 11, 12}, nothing);
   EXPECT_TRUE(recorder.replayed.empty());  // the first one runs as it is
   recorder.drew = {21, 22, 21};            // two passes in the schedule's order, the first is recomputed
@@ -43,7 +43,7 @@ TEST(RecordedStepTest, EachReplayDrawsAsItsOwnStepDoes) {
 
 TEST(RecordedStepTest, AStagesOwnSeedStays) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {});
+  RecordedStep step(recorder, {}, [] {});
   step.run({}, {10}, nothing);
   recorder.drew = {20, 99};
   step.run({}, {20}, nothing);
@@ -53,7 +53,7 @@ TEST(RecordedStepTest, AStagesOwnSeedStays) {
 
 TEST(RecordedStepTest, RefusesABatchOfAnotherShape) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {});
+  RecordedStep step(recorder, {}, [] {});
   const auto batch = [](std::int64_t rows) { return Batch{{{at::full({rows, 2}, 1.0)}}, {}, {1.0}}; };
   step.run(batch(3), {}, nothing);
   step.run(batch(3), {}, nothing);
@@ -62,7 +62,8 @@ TEST(RecordedStepTest, RefusesABatchOfAnotherShape) {
 
 TEST(RecordedStepTest, IsRecordedAgainWhereAsked) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {});
+  std::vector<std::size_t> replayed;  // when the ranks met
+  RecordedStep step(recorder, {}, [&] { replayed.push_back(recorder.replayed.size()); });
   const Batch batch{{{at::full({3, 2}, 1.0)}}, {}, {1.0}};
   for (int i = 0; i < 3; ++i) step.run(batch, {}, nothing);
   EXPECT_EQ(recorder.recorded, 1);
@@ -70,6 +71,7 @@ TEST(RecordedStepTest, IsRecordedAgainWhereAsked) {
   for (int i = 0; i < 2; ++i) step.run(batch, {}, nothing);
   EXPECT_EQ(recorder.recorded, 2);
   EXPECT_EQ(recorder.replayed.size(), 4U);
+  EXPECT_EQ(replayed, (std::vector<std::size_t>{0, 2}));
 }
 
 }  // namespace

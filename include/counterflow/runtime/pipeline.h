@@ -24,7 +24,9 @@
 
 namespace counterflow::runtime {
 
-/// Makes a stage. Called on each rank for the stages that the rank holds, each once, ascending.
+/// Makes a stage. Called on each rank for the stages that the rank holds, each once, ascending. Random
+/// numbers that it draws follow from PipelineOptions::seed and the stage's number, and not from
+/// torch::manual_seed(), unless they come from a generator that it names (random.h).
 using StageFactory = std::function<std::shared_ptr<Stage>(int stage)>;
 
 /// The loss of a micro-batch: a number, from the last stage's outputs and the micro-batch's targets. Made of
@@ -110,10 +112,10 @@ struct PipelineOptions {
 
   /// On how many streams of its GPU a rank computes. With two, the forward and the backward of a pair run
   /// side by side, as do others that the schedule lets: that pays in recorded steps of small kernels, which
-  /// leave room on the GPU, not where each fills it. The same bits come out; activations may take more
-  /// memory. By default one, and in recorded steps what turns out faster: the first seven try one and two,
-  /// all ranks alike. Steps whose timeline is noted run on one.
-  int streams = 0;
+  /// leave room on the GPU, not where each fills it. 0 finds out: the first seven recorded steps try one and
+  /// two, all ranks alike. The same bits come out in any case; activations may take more memory. Steps whose
+  /// timeline is noted run on one.
+  int streams = 1;
 
   /// How long a rank waits for another before it gives up.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);

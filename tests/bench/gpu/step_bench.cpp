@@ -10,6 +10,7 @@
 // schedule "predict" compares profiled costs with steps, and "costs" writes those of attention and MLP blocks
 // to the file that COSTS names. GRADIENTS names a file for the gradients of "none", which peers.py compares
 // the peers' with; RECORDING one for what the ranks did in a step of "predict".
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
@@ -85,10 +86,13 @@ struct Blocks : torch::nn::Module {
   Blocks(const Case& c, int first, int last, at::TensorOptions options) {
     const std::int64_t h = c.hidden;
     for (int layer = first / 2; layer < (last + 1) / 2; ++layer) {
-      at::manual_seed(1000 + layer);
+      // A generator of its own, as torch.manual_seed() sets Python's: the pipeline seeds a stage's others.
+      at::Generator generator = at::cuda::detail::createCUDAGenerator(options.device().index());
+      generator.set_current_seed(1000 + layer);
       const auto make = [&](bool is_here, const char* name, at::IntArrayRef sizes) {
         const double scale = sizes.size() == 1 ? 1 : 0.5 / std::sqrt(static_cast<double>(h));
-        at::Tensor values = at::randn(sizes, at::TensorOptions(at::kFloat).device(options.device())) * scale;
+        at::Tensor values =
+            at::randn(sizes, generator, at::TensorOptions(at::kFloat).device(options.device())) * scale;
         if (is_here)
           values = register_parameter(name + std::to_string(layer),
                                       values.to(c10::typeMetaToScalarType(options.dtype())));
