@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "counterflow/runtime/module.h"
+#include "counterflow/runtime/pieces.h"
 #include "counterflow/runtime/random.h"
 #include "plain_loop.h"
 
@@ -126,6 +127,14 @@ void expect_equal(const std::vector<std::vector<at::Tensor>>& found,
 
 }  // namespace
 
+std::shared_ptr<Stage> make_stage_of_pieces(const std::shared_ptr<models::StageModule>& module) {
+  std::vector<Piece> pieces;
+  for (auto& forward : module->pieces())
+    pieces.push_back({std::to_string(pieces.size()),
+                      pieces.size() % 2 ? Lane::kCommunication : Lane::kCompute, std::move(forward)});
+  return make_stage(std::move(pieces), module);
+}
+
 std::shared_ptr<Stage> make_plain_stage(const std::shared_ptr<models::StageModule>& module) {
   return make_stage(module);
 }
@@ -183,6 +192,18 @@ std::string name_of_tested(const testing::TestParamInfo<const Generator*>& teste
   std::string name;
   for (const char c : tested.param->name) name += c == '-' ? '_' : c;
   return name;
+}
+
+void GeneratorTest::for_sizes(int min_ranks, int max_ranks,
+                              const std::function<void(const Schedule&)>& check) {
+  int checked = 0;
+  for (const Size& size : sizes_to_try(*GetParam())) {
+    if (size.ranks < min_ranks || size.ranks > max_ranks) continue;
+    SCOPED_TRACE(std::to_string(size.ranks) + " x " + std::to_string(size.micro_batches));
+    check(generate(*GetParam(), size));
+    ++checked;
+  }
+  EXPECT_GT(checked, 0);
 }
 
 }  // namespace counterflow::runtime

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "counterflow/generate.h"
-#include "counterflow/runtime/pieces.h"
 #include "counterflow/search.h"
 #include "faulty_transport.h"
 #include "models.h"
@@ -19,29 +18,9 @@
 namespace counterflow::runtime {
 namespace {
 
-std::shared_ptr<Stage> make_stage_of_pieces(const std::shared_ptr<models::StageModule>& module) {
-  std::vector<Piece> pieces;
-  for (auto& forward : module->pieces())
-    pieces.push_back({std::to_string(pieces.size()),
-                      pieces.size() % 2 ? Lane::kCommunication : Lane::kCompute, std::move(forward)});
-  return make_stage(std::move(pieces), module);
-}
-
-class ConformanceTest : public testing::TestWithParam<const Generator*> {
+class ConformanceTest : public GeneratorTest {
  protected:
   static void SetUpTestSuite() { at::set_num_threads(1); }
-
-  template <class Check>
-  void for_sizes(int min_ranks, int max_ranks, Check check) const {
-    int checked = 0;
-    for (const Size& size : sizes_to_try(*GetParam())) {
-      if (size.ranks < min_ranks || size.ranks > max_ranks) continue;
-      SCOPED_TRACE(std::to_string(size.ranks) + " x " + std::to_string(size.micro_batches));
-      check(generate(*GetParam(), size));
-      ++checked;
-    }
-    EXPECT_GT(checked, 0);
-  }
 };
 
 TEST_P(ConformanceTest, TrainsAnMlpAsThePlainLoop) {

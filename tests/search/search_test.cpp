@@ -121,6 +121,15 @@ std::int64_t most_bytes(const Simulation& run) {
   return most;
 }
 
+/// What the leanest of the known schedules needs on its fullest rank.
+std::int64_t least_bytes(const SearchRequest& request) {
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (const searching::Family& family : testing::families(request))
+    for (const searching::Known& known : known_schedules(family))
+      least = std::min(least, most_bytes(simulate(known.schedule, family.costs)) / family.parts);
+  return least;
+}
+
 // Of schedules that are mirror images each half has to fit either rank's memory; the bound holds for others
 // too.
 TEST(SearchTest, FitsTheMemoryOfEachRank) {
@@ -132,11 +141,7 @@ TEST(SearchTest, FitsTheMemoryOfEachRank) {
     request.max_activations.reset();
     request.rounds = 2;
     request.seconds = 600;
-    std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    for (const searching::Family& family : testing::families(request)) {
-      for (const searching::Known& known : known_schedules(family))
-        least = std::min(least, most_bytes(simulate(known.schedule, family.costs)) / family.parts);
-    }
+    const std::int64_t least = least_bytes(request);
     for (int rank = 0; rank < request.ranks; ++rank)
       request.costs.memory_of_rank.push_back(
           random.below(4) == 0 ? 0 : least * (100 + random.below(60)) / 100 + 1);
@@ -174,12 +179,8 @@ TEST(SearchTest, FitsMemoryInBytes) {
     request.max_activations.reset();
     request.rounds = 2;
     request.seconds = 600;
-    // What the leanest of the known needs, or a little less or more.
-    std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    for (const searching::Family& family : testing::families(request)) {
-      for (const searching::Known& known : known_schedules(family))
-        least = std::min(least, most_bytes(simulate(known.schedule, family.costs)) / family.parts);
-    }
+    // A little less or more than the leanest of the known needs.
+    const std::int64_t least = least_bytes(request);
     const int percent = 85 + random.below(40);
     request.costs.memory_bytes = least * percent / 100 + 1;
     try {

@@ -25,20 +25,7 @@ int num_processes() {
   return number;
 }
 
-class MpiConformanceTest : public testing::TestWithParam<const Generator*> {
- protected:
-  template <class Check>
-  static void for_sizes(int min_ranks, int max_ranks, Check check) {
-    int checked = 0;
-    for (const Size& size : sizes_to_try(*GetParam())) {
-      if (size.ranks < min_ranks || size.ranks > max_ranks) continue;
-      SCOPED_TRACE(std::to_string(size.ranks) + " x " + std::to_string(size.micro_batches));
-      check(generate(*GetParam(), size));
-      ++checked;
-    }
-    EXPECT_GT(checked, 0);
-  }
-};
+class MpiConformanceTest : public GeneratorTest {};
 
 TEST_P(MpiConformanceTest, TrainsAnMlpAsThePlainLoop) {
   for_sizes(2, 4, [](const Schedule& schedule) {
