@@ -107,7 +107,7 @@ def compare(case_name, name, modules, step, scale, copies=None):
 
 
 def measure(case_name, name, steps, modules, step):
-    times = []
+    times, host = [], []
     for n in range(steps + 3):
         for module in modules:
             module.zero_grad(set_to_none=True)
@@ -116,12 +116,15 @@ def measure(case_name, name, steps, modules, step):
         torch.cuda.synchronize()
         start = time.perf_counter()
         step()
+        returned = time.perf_counter()
         torch.cuda.synchronize()
         if n >= 3:
+            host.append((returned - start) * 1e3)
             times.append((time.perf_counter() - start) * 1e3)
     peak = torch.cuda.max_memory_allocated() / 2**30
     print(f"{case_name} {name:34} rank {dist.get_rank()}  median {statistics.median(times):8.2f} ms  "
-          f"({min(times):.2f} … {max(times):.2f})  peak {peak:6.2f} GiB", flush=True)
+          f"({min(times):.2f} … {max(times):.2f})  host {statistics.median(host):7.2f} ms  peak {peak:6.2f} GiB",
+          flush=True)
 
 
 def run_torch(case_name, case, name, steps, device):

@@ -4,12 +4,13 @@
 //
 // CASE is tiny, large or small; the schedule "none" is one GPU without a pipeline, whose time is halved by
 // the number of ranks. Transfers go by the copy engines, or over NCCL; gradients are added up in the weights'
-// type, or in fp32. Prints a line a schedule: the median and the spread of the steps in ms, the memory at
-// peak, and the largest relative error of a gradient against "none" where that came first. With a folder in
-// the environment's TRACE, one more step of each goes there as a trace of PyTorch's profiler. In place of a
-// schedule "predict" compares profiled costs with steps, and "costs" writes those of attention and MLP blocks
-// to the file that COSTS names. GRADIENTS names a file for the gradients of "none", which peers.py compares
-// the peers' with; RECORDING one for what the ranks did in a step of "predict".
+// type, or in fp32. Prints a line a schedule: the median and the spread of the steps in ms, how long the host
+// is busy with one, the memory at peak, and the largest relative error of a gradient against "none" where
+// that came first. With a folder in the environment's TRACE, one more step of each goes there as a trace of
+// PyTorch's profiler. In place of a schedule "predict" compares profiled costs with steps, and "costs" writes
+// those of attention and MLP blocks to the file that COSTS names. GRADIENTS names a file for the gradients of
+// "none", which peers.py compares the peers' with; RECORDING one for what the ranks did in a step of
+// "predict".
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -115,6 +116,18 @@ struct Blocks : torch::nn::Module {
   std::vector<Block> blocks;
 };
 
+double milliseconds(Clock::duration time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
+
+/// Of steps, in ms, sorted: until the device has done them, and until the host is back from asking for them.
+struct Times {
+  std::vector<double> whole;
+  std::vector<double> host;
+
+  double median() const { return whole[whole.size() / 2]; }
+};
+
 struct Bench {
   Launch launch;
   std::function<c10::intrusive_ptr<c10d::Store>()> open_store;
@@ -137,29 +150,33 @@ struct Bench {
     return all;
   }
 
-  /// The times of steps in ms, sorted. The first ones do not count: recorded steps are tried out in them.
-  std::vector<double> measure(Pipeline& pipeline, const Batch& all, bool recorded = false) const {
+  /// The first steps do not count: recorded ones are tried out in them.
+  Times measure(Pipeline& pipeline, const Batch& all, bool recorded = false) const {
     const int warm_up = recorded ? 9 : 4;
-    std::vector<double> times;
+    Times times;
     for (int step = 0; step < steps + warm_up; ++step) {
       for (const at::Tensor& parameter : pipeline.parameters()) parameter.mutable_grad() = at::Tensor();
       cudaDeviceSynchronize();
       const auto start = Clock::now();
       pipeline.step(all);
+      const auto returned = Clock::now();
       cudaDeviceSynchronize();
-      if (step >= warm_up)
-        times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+      if (step < warm_up) continue;
+      times.host.push_back(milliseconds(returned - start));
+      times.whole.push_back(milliseconds(Clock::now() - start));
     }
-    std::sort(times.begin(), times.end());
+    std::sort(times.host.begin(), times.host.end());
+    std::sort(times.whole.begin(), times.whole.end());
     return times;
   }
 
-  void report(const std::string& name, const std::vector<double>& times, double divided_by, double error) {
+  void report(const std::string& name, const Times& times, double divided_by, double error) {
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(options.device().index());
-    std::printf("%s %-34s rank %d  median %8.2f ms  (%.2f … %.2f)  peak %6.2f GiB  error %.1e\n",
-                case_name.c_str(), name.c_str(), launch.rank, times[times.size() / 2] / divided_by,
-                times.front() / divided_by, times.back() / divided_by,
-                static_cast<double>(stats.allocated_bytes[0].peak) / (1 << 30), error);
+    std::printf(
+        "%s %-34s rank %d  median %8.2f ms  (%.2f … %.2f)  host %7.2f ms  peak %6.2f GiB  error %.1e\n",
+        case_name.c_str(), name.c_str(), launch.rank, times.median() / divided_by,
+        times.whole.front() / divided_by, times.whole.back() / divided_by, times.host[times.host.size() / 2],
+        static_cast<double>(stats.allocated_bytes[0].peak) / (1 << 30), error);
     std::fflush(stdout);
   }
 
@@ -177,8 +194,8 @@ struct Bench {
     profiler::disableProfiler()->save(path);
   }
 
-  std::vector<double> run(const std::string& name, const Schedule& schedule, Transport& transport,
-                          bool recorded, double* error) {
+  Times run(const std::string& name, const Schedule& schedule, Transport& transport, bool recorded,
+            double* error) {
     PipelineOptions pipeline_options;
     if (name.find("+fp32") != std::string::npos) pipeline_options.gradient_type = at::kFloat;
     pipeline_options.fuse_gradient_sums = name.find("+fused") != std::string::npos;
@@ -190,7 +207,7 @@ struct Bench {
     const auto made = make_pipeline(schedule, transport, pipeline_options);
     Pipeline& pipeline = *made;
     const Batch all = batch();
-    std::vector<double> times = measure(pipeline, all, recorded);
+    Times times = measure(pipeline, all, recorded);
     if (const char* folder = std::getenv("TRACE")) {
       std::string file = case_name + "." + name + "." + std::to_string(launch.rank) + ".json";
       for (char& letter : file)
@@ -356,7 +373,7 @@ struct Bench {
       const auto transport = open_transport();
       const Schedule schedule = make_schedule(name);
       const auto pipeline = make_pipeline(schedule, *transport);
-      const std::vector<double> times = measure(*pipeline, all);
+      const Times times = measure(*pipeline, all);
       if (!costs) costs = profile(*pipeline, all);
       pipeline->record_timeline(true);
       std::vector<double> spans;
@@ -370,8 +387,7 @@ struct Bench {
       const Simulation simulated = simulate(in_turn(schedule), divide(*costs, schedule.num_stages()));
       const double predicted = static_cast<double>(simulated.makespan) * 1e-3;
       say("%s predict %-12s %8.2f ms, its actions take %8.2f ms (%+.1f %%), the whole step %8.2f ms\n",
-          case_name.c_str(), name, predicted, spans[1], 100 * (predicted / spans[1] - 1),
-          times[times.size() / 2]);
+          case_name.c_str(), name, predicted, spans[1], 100 * (predicted / spans[1] - 1), times.median());
     }
   }
 
