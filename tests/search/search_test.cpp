@@ -121,6 +121,15 @@ std::int64_t most_bytes(const Simulation& run) {
   return most;
 }
 
+/// For a test to limit in bytes.
+SearchRequest request_without_limits(searching::Random& random) {
+  SearchRequest request = testing::random_request(random, 5);
+  request.max_activations.reset();
+  request.rounds = 2;
+  request.seconds = 600;
+  return request;
+}
+
 /// What the leanest of the known schedules needs on its fullest rank.
 std::int64_t least_bytes(const SearchRequest& request) {
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
@@ -137,10 +146,7 @@ TEST(SearchTest, FitsTheMemoryOfEachRank) {
   int found = 0;
   const int instances = testing::sweep(8, 60);
   for (int i = 0; i < instances; ++i) {
-    SearchRequest request = testing::random_request(random, 5);
-    request.max_activations.reset();
-    request.rounds = 2;
-    request.seconds = 600;
+    SearchRequest request = request_without_limits(random);
     const std::int64_t least = least_bytes(request);
     for (int rank = 0; rank < request.ranks; ++rank)
       request.costs.memory_of_rank.push_back(
@@ -175,10 +181,7 @@ TEST(SearchTest, FitsMemoryInBytes) {
   int found = 0;
   const int instances = testing::sweep(8, 60);
   for (int i = 0; i < instances; ++i) {
-    SearchRequest request = testing::random_request(random, 5);
-    request.max_activations.reset();
-    request.rounds = 2;
-    request.seconds = 600;
+    SearchRequest request = request_without_limits(random);
     // A little less or more than the leanest of the known needs.
     const std::int64_t least = least_bytes(request);
     const int percent = 85 + random.below(40);
