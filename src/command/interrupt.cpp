@@ -1,8 +1,15 @@
 #include "interrupt.h"
 
+#include <chrono>
 #include <cstdlib>
 
 namespace counterflow::command {
+namespace {
+
+// `timeout`, for one, signals a program and then its process group: two signals, one request.
+constexpr std::chrono::milliseconds kSameRequest{500};
+
+}  // namespace
 
 // The signals are blocked in all threads, and one waits for them: nothing runs in a handler.
 StopOnInterrupt::StopOnInterrupt() {
@@ -13,9 +20,13 @@ StopOnInterrupt::StopOnInterrupt() {
   waiter_ = std::jthread([this](const std::stop_token& end) {
     constexpr int kOfSignals = 128;  // the shell's exit status for a program that a signal ended
     int signal = 0;
+    std::chrono::steady_clock::time_point first;
     while (sigwait(&signals_, &signal) == 0 && !end.stop_requested()) {
-      if (source_.stop_requested()) std::_Exit(kOfSignals + signal);
-      source_.request_stop();
+      const auto now = std::chrono::steady_clock::now();
+      if (source_.request_stop())
+        first = now;
+      else if (now - first > kSameRequest)
+        std::_Exit(kOfSignals + signal);
     }
   });
 }

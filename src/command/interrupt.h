@@ -7,8 +7,8 @@
 
 namespace counterflow::command {
 
-/// While it lives the first SIGINT or SIGTERM stops the token instead of ending the program; a second one
-/// ends it. Make it before other threads.
+/// While it lives the first SIGINT or SIGTERM stops the token instead of ending the program; another one,
+/// more than half a second later, ends it. Make it before other threads.
 class StopOnInterrupt {
  public:
   StopOnInterrupt();
