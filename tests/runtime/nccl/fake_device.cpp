@@ -1,24 +1,13 @@
 #include "fake_device.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <deque>
 #include <list>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
 
-using counterflow::fake::Work;
-
-struct CUstream_st {
-  std::deque<Work> work;
-};
-
-struct CUevent_st {
-  std::shared_ptr<std::atomic<bool>> reached = std::make_shared<std::atomic<bool>>(true);
-};
+#include "fake_graph.h"
 
 namespace counterflow::fake {
 namespace {
@@ -89,12 +78,23 @@ void poll(const std::function<bool()>& condition) {
   while (!condition()) std::this_thread::sleep_for(std::chrono::microseconds(50));
 }
 
-void enqueue(cudaStream_t stream, Work work) {
+cudaError_t enqueue(cudaStream_t stream, Work work, const std::vector<const void*>& memory) {
+  if (const auto capture = stream->point.capture) return capture->add(stream, std::move(work), memory);
+  check_takes_part(stream);
+  enqueue_now(stream, std::move(work));
+  return cudaSuccess;
+}
+
+void enqueue_now(cudaStream_t stream, Work work) {
   device().enqueue(stream, std::move(work));
 }
 
 cudaStream_t compute_stream() {
   return device().compute();
+}
+
+cudaStream_t make_stream() {
+  return device().make_stream();
 }
 
 void synchronize(cudaStream_t stream) {
@@ -118,7 +118,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 }
 
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int) {
-  *stream = fake::device().make_stream();
+  *stream = fake::make_stream();
   return cudaSuccess;
 }
 
@@ -128,17 +128,35 @@ cudaError_t cudaStreamDestroy(cudaStream_t) {
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (const auto& capture = stream->point.capture) return capture->fail(cudaErrorStreamCaptureUnsupported);
   return fake::device().is_idle(stream) ? cudaSuccess : cudaErrorNotReady;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = cudaStreamCaptureStatusNone;
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const auto& capture = stream->point.capture) return capture->fail(cudaErrorStreamCaptureUnsupported);
+  fake::synchronize(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  if (const auto capture = fake::capture_of_this_thread())
+    return capture->fail(cudaErrorStreamCaptureUnsupported);
+  fake::synchronize_device();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const auto& capture = stream->point.capture;
+  *status = !capture                          ? cudaStreamCaptureStatusNone
+            : capture->error() == cudaSuccess ? cudaStreamCaptureStatusActive
+                                              : cudaStreamCaptureStatusInvalidated;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int) {
-  fake::enqueue(stream, [reached = event->reached] { return reached->load(); });
-  return cudaSuccess;
+  if (!event->recorded) return cudaSuccess;
+  if (stream->point.capture || event->point.capture) return fake::wait_in_capture(*stream, *event);
+  return fake::enqueue(stream, [reached = event->reached] { return reached->load(); });
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
@@ -152,17 +170,58 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->recorded = true;
+  event->point = stream->point;
+  if (const auto& capture = stream->point.capture) return capture->error();
   event->reached = std::make_shared<std::atomic<bool>>(false);
-  fake::enqueue(stream, [reached = event->reached] { return *reached = true; });
-  return cudaSuccess;
+  return fake::enqueue(stream, [reached = event->reached] { return *reached = true; });
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const auto& capture = event->point.capture) return capture->fail(cudaErrorCapturedEvent);
   return *event->reached ? cudaSuccess : cudaErrorNotReady;
 }
 
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const auto& capture = event->point.capture) return capture->fail(cudaErrorCapturedEvent);
+  fake::poll([event] { return event->reached->load(); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  *milliseconds = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  *free = *total = 0;
+  return cudaSuccess;
+}
+
+/// The real one's words.
 const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaSuccess ? "no error" : "an error of the fake device";
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureMerge:
+      return "operation would result in a merge of separate capture sequences";
+    case cudaErrorStreamCaptureUnjoined:
+      return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
+    default:
+      return "an error of the fake device";
+  }
 }
 
 }  // extern "C"

@@ -1,19 +1,24 @@
 #include "fake_nccl.h"
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "fake_device.h"
+#include "fake_graph.h"
+#include "misuse.h"
 #include "shared_memory.h"
 
 namespace {
 
-constexpr int kMaxRanks = 4;
+constexpr int kMaxRanks = 8;
 constexpr int kMaxCommunicators = 64;
 constexpr std::size_t kMaxBytes = 1024;
 
@@ -43,12 +48,6 @@ counterflow::fake::Faults g_faults;
 std::mutex g_mutex;
 counterflow::fake::Tally g_tally;
 
-template <class... Values>
-void misuse(const char* format, Values... values) {
-  const std::lock_guard lock(g_mutex);
-  if (g_tally.misuse[0] == '\0') std::snprintf(g_tally.misuse, sizeof g_tally.misuse, format, values...);
-}
-
 void count(int counterflow::fake::Tally::*what) {
   const std::lock_guard lock(g_mutex);
   ++(g_tally.*what);
@@ -66,6 +65,7 @@ struct ncclComm {
   const int num_ranks;
   std::atomic<State> state = State::kAlive;
   std::atomic<int> under_way = 0;
+  std::atomic<int> graphs = 0;  ///< that hold transfers of it
   std::array<bool, kMaxRanks> connected[2]{};
 };
 
@@ -76,9 +76,36 @@ using State = ncclComm::State;
 bool check_alive(ncclComm_t comm, const char* call) {
   const State state = comm->state;
   if (state == State::kAlive) return true;
-  misuse("%s of communicator %d, which was %s", call, comm->number,
-         state == State::kAborted ? "aborted" : "destroyed");
+  counterflow::fake::note_misuse(std::string(call) + " of communicator " + std::to_string(comm->number) +
+                                 ", which was " + (state == State::kAborted ? "aborted" : "destroyed"));
   return false;
+}
+
+/// Counts up for as long as it or a copy of it lives.
+class Counted {
+ public:
+  explicit Counted(std::atomic<int>& count) : count_(&count) { ++*count_; }
+  Counted(const Counted& other) : Counted(*other.count_) {}
+  ~Counted() { --*count_; }
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  std::atomic<int>* count_;
+};
+
+/// Both ends of a communicator wait for graphs that use it, without limit (NCCL's commDestroySync() in
+/// init.cc).
+bool wait_for_graphs(ncclComm_t comm, const char* call) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  bool in_time = true;
+  counterflow::fake::poll([&] {
+    in_time = std::chrono::steady_clock::now() < give_up;
+    return comm->graphs == 0 || !in_time;
+  });
+  if (!in_time)
+    counterflow::fake::note_misuse(std::string(call) + " of communicator " + std::to_string(comm->number) +
+                                   " has waited 5 s for a graph that uses it");
+  return in_time;
 }
 
 bool is_held_up() {
@@ -121,8 +148,9 @@ struct Transfer {
     Mailbox& mail = comm->shared.mail[peer][comm->rank];
     if (!mail.full) return;
     if (mail.bytes != bytes)
-      misuse("communicator %d: %zu bytes were sent, %zu were to be received", comm->number, mail.bytes,
-             bytes);
+      counterflow::fake::note_misuse("communicator " + std::to_string(comm->number) + ": " +
+                                     std::to_string(mail.bytes) + " bytes were sent, " +
+                                     std::to_string(bytes) + " were to be received");
     std::memcpy(memory, mail.data.data(), std::min(bytes, mail.bytes));
     mail.full = false;
     done = true;
@@ -149,18 +177,25 @@ bool connect(const Transfer& transfer) {
 }
 
 /// A kernel: its transfers get ahead side by side, and it ends when all have.
-void launch(cudaStream_t stream, std::vector<Transfer> transfers) {
-  for (const Transfer& transfer : transfers) ++transfer.comm->under_way;
-  counterflow::fake::enqueue(stream, [all = std::move(transfers)]() mutable {
+ncclResult_t launch(cudaStream_t stream, std::vector<Transfer> transfers) {
+  std::vector<const void*> memory;
+  std::vector<Counted> under_way;
+  for (const Transfer& transfer : transfers) {
+    memory.push_back(transfer.memory);
+    under_way.emplace_back(transfer.comm->under_way);
+    if (const auto& capture = stream->point.capture; capture && capture->graph())
+      capture->graph()->keep(std::make_shared<Counted>(transfer.comm->graphs));
+  }
+  const auto kernel = [all = std::move(transfers), under_way]() mutable {
     bool done = true;
     for (Transfer& transfer : all) {
       transfer.advance();
       done &= transfer.done;
     }
-    if (done)
-      for (const Transfer& transfer : all) --transfer.comm->under_way;
     return done;
-  });
+  };
+  return counterflow::fake::enqueue(stream, kernel, memory) == cudaSuccess ? ncclSuccess
+                                                                           : ncclUnhandledCudaError;
 }
 
 ncclResult_t launch_group(std::vector<Transfer> group) {
@@ -180,7 +215,7 @@ ncclResult_t launch_group(std::vector<Transfer> group) {
       if (transfer.stream == stream) kernel.push_back(transfer);
       return transfer.stream == stream;
     });
-    launch(stream, std::move(kernel));
+    if (const ncclResult_t result = launch(stream, std::move(kernel)); result != ncclSuccess) return result;
   }
   return ncclSuccess;
 }
@@ -210,6 +245,7 @@ Faults& faults() {
 
 Tally tally() {
   const std::lock_guard lock(g_mutex);
+  std::snprintf(g_tally.misuse, sizeof g_tally.misuse, "%s", misuse().c_str());
   return g_tally;
 }
 
@@ -253,12 +289,14 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   comm->state = State::kAborted;
   ++comm->shared.leaving;
   count(&Tally::aborted);
+  wait_for_graphs(comm, "ncclCommAbort");
   counterflow::fake::synchronize_device();
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   if (!check_alive(comm, "ncclCommDestroy")) return ncclInvalidUsage;
+  if (!wait_for_graphs(comm, "ncclCommDestroy")) return ncclInternalError;
   poll([comm] { return comm->under_way == 0; });
   ++comm->shared.leaving;
   poll([comm] { return comm->shared.leaving == comm->num_ranks; });
@@ -274,7 +312,7 @@ ncclResult_t ncclGroupStart() {
 
 ncclResult_t ncclGroupEnd() {
   if (t_depth == 0) {
-    misuse("ncclGroupEnd without ncclGroupStart");
+    counterflow::fake::note_misuse("ncclGroupEnd without ncclGroupStart");
     return ncclInvalidUsage;
   }
   if (--t_depth > 0) return ncclSuccess;
@@ -308,6 +346,8 @@ const char* ncclGetErrorString(ncclResult_t result) {
   switch (result) {
     case ncclSuccess:
       return "no error";
+    case ncclUnhandledCudaError:
+      return "unhandled cuda error";
     case ncclSystemError:
       return "unhandled system error";
     case ncclRemoteError:

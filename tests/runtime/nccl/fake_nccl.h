@@ -3,7 +3,8 @@
 // As NCCL does, a send is a rendezvous with its receive; the first message between two ranks of a
 // communicator connects them, for which the host waits; to make and to destroy a communicator waits for its
 // other ranks, without limit; to abort one ends its transfers and what waits in its calls, and waits for all
-// that the device was asked for; nobody is told that a peer's process has ended.
+// that the device was asked for; both wait for the graphs that use it to go; nobody is told that a peer's
+// process has ended.
 #pragma once
 
 #include <nccl.h>
@@ -32,7 +33,7 @@ struct Tally {
   int connected = 0;  ///< pairs, each by communicator
   int destroyed = 0;
   int aborted = 0;
-  char misuse[256] = "";  ///< the first: of a communicator that is gone, or ends of a message that differ
+  char misuse[256] = "";  ///< the first (misuse.h)
 };
 Tally tally();
 

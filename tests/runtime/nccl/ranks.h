@@ -1,6 +1,8 @@
 // Ranks as processes of this machine, each on a fake device of its own.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <chrono>
 #include <functional>
 #include <string>
@@ -18,6 +20,7 @@ struct Outcome {
   std::string error;   ///< that `body` threw; empty where there was none
   Tally set_up;        ///< at note_set_up()
   Tally whole;
+  std::vector<double> numbers;  ///< that it left
 };
 
 /// In a rank: that something goes wrong now.
@@ -25,6 +28,9 @@ void note_trouble();
 
 /// In a rank: that everything is set up.
 void note_set_up();
+
+/// In a rank: leaves numbers for the test to read, a few thousand at most.
+void leave(const at::Tensor& numbers);
 
 using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
 
