@@ -1,8 +1,6 @@
 #include "device_transport.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/add.h>
-#include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -26,6 +24,7 @@
 #include "counterflow/runtime/error.h"
 #include "counterflow/runtime/log.h"
 #include "cuda_event.h"
+#include "device_sums.h"
 #include "device_watch.h"
 #include "heartbeat.h"
 #include "message_shape.h"
@@ -50,6 +49,7 @@ class DeviceTransport : public Transport, private Meeting {
       : store_(open_store()), rank_(rank), num_ranks_(num_ranks), options_(options) {
     c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
     fabric_ = make_fabric(*this);
+    sums_.emplace(static_cast<Meeting&>(*this), name(), rank, options.device);
     const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
     if (connections != nullptr && std::string_view(connections) == "1")
       log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
@@ -166,19 +166,7 @@ class DeviceTransport : public Transport, private Meeting {
   void all_reduce(int group, Tensors& tensors) override {
     const std::vector<std::int32_t>& ranks = wiring_.groups.at(group);
     if (ranks.size() < 2) return;
-    const c10::AutoGradMode no_grad(false);
-    agree_on_defined(group, tensors);
-    const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
-    std::deque<Sum> under_way;
-    for (at::Tensor& tensor : tensors) {
-      if (!tensor.defined() || tensor.numel() == 0) continue;
-      tensor = tensor.contiguous();
-      Sum& sum = under_way.emplace_back(Sum{tensor, Tensors(ranks.size())});
-      sum.parts[own] = tensor;
-      sum.wait = groups_[group]->exchange(own, sum.parts);
-      if (under_way.size() == kSumsUnderWay) finish_first(under_way);
-    }
-    while (!under_way.empty()) finish_first(under_way);
+    sums_->add_up(*groups_[group], group, ranks, tensors);
   }
 
   void broadcast(int group, int root, Tensors& tensors) override {
@@ -242,26 +230,6 @@ class DeviceTransport : public Transport, private Meeting {
     std::int64_t asked = 0;  ///< messages of cold steps
     std::deque<Receive> posted;
   };
-
-  /// A tensor that is being exchanged, while others that have come are added up.
-  struct Sum {
-    at::Tensor total;
-    Tensors parts;
-    std::function<void()> wait{};
-  };
-  static constexpr std::size_t kSumsUnderWay = 3;
-
-  /// Every rank adds up the same parts in the same order, so that all get the same bits.
-  static void finish_first(std::deque<Sum>& under_way) {
-    Sum& sum = under_way.front();
-    sum.wait();
-    const bool is_summand_later = !sum.parts[0].is_same(sum.total) && !sum.parts[1].is_same(sum.total);
-    at::Tensor total = is_summand_later ? at::empty_like(sum.total) : sum.total;
-    at::add_out(total, sum.parts[0], sum.parts[1]);
-    for (std::size_t peer = 2; peer < sum.parts.size(); ++peer) total.add_(sum.parts[peer]);
-    if (is_summand_later) sum.total.copy_(total);
-    under_way.pop_front();
-  }
 
   Kind kind_of(const Pass& producer) const {
     return {producer.stage, producer.kind != PassKind::kForward, training_};
@@ -424,32 +392,6 @@ class DeviceTransport : public Transport, private Meeting {
     receive.started = true;
   }
 
-  /// A tensor that is defined on one rank is defined on all: said in the first step, then assumed.
-  void agree_on_defined(int group, Tensors& tensors) {
-    const auto [known, is_new] = sums_.try_emplace({group, tensors.size()});
-    if (is_new) known->second = share_shapes(group, tensors);
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      const TensorShape& shape = known->second.tensors[i];
-      if (shape.defined == tensors[i].defined()) continue;
-      if (!shape.defined)
-        throw TransportError("over " + name() + " a gradient that was absent in the first step stays absent");
-      tensors[i] = make_tensor(shape, device()).zero_();
-    }
-  }
-
-  MessageShape share_shapes(int group, const Tensors& tensors) {
-    const std::string prefix =
-        "counterflow/sum/" + std::to_string(group) + "/" + std::to_string(tensors.size()) + "/";
-    store_->set(prefix + std::to_string(rank_), to_text(MessageShape(tensors)));
-    MessageShape all{tensors};
-    for (const std::int32_t rank : wiring_.groups[group]) {
-      const MessageShape theirs = parse_message_shape(fetch(prefix + std::to_string(rank)));
-      for (std::size_t i = 0; i < all.tensors.size() && i < theirs.tensors.size(); ++i)
-        if (!all.tensors[i].defined) all.tensors[i] = theirs.tensors[i];
-    }
-    return all;
-  }
-
   /// For the report of a failure, as a part of a sentence. What was true when it was asked for first stays,
   /// since an abort ends the device's waits.
   const std::string& device_waits_for() {
@@ -505,7 +447,7 @@ class DeviceTransport : public Transport, private Meeting {
   std::map<int, Outgoing> out_;
   std::map<int, Incoming> in_;
   std::vector<DeviceGroup*> groups_;
-  std::map<std::pair<int, std::size_t>, MessageShape> sums_;  ///< by group and number of tensors
+  std::optional<DeviceSums> sums_;
   std::int64_t gathered_ = 0;
   DeviceWatch watch_;
   std::once_flag asked_;

@@ -1,13 +1,9 @@
 #include "counterflow/runtime/pipeline.h"
 
-#include <c10/core/AutogradState.h>
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -19,8 +15,10 @@
 #include "counterflow/runtime/profile.h"
 #include "counterflow/runtime/random.h"
 #include "device_order.h"
+#include "digest.h"
 #include "executor.h"
 #include "gradients.h"
+#include "guard.h"
 #include "recorded_step.h"
 #include "stream_trial.h"
 #include "timeline_recorder.h"
@@ -31,53 +29,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// One readable line: a torch error without its stack.
-std::string message_of(const std::exception& error) {
-  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  return torch_error ? torch_error->what_without_backtrace() : error.what();
-}
-
-/// Autograd runs on this thread while this lives. Otherwise ranks of one process that share a GPU would wait
-/// for that GPU's one worker thread.
-class BackwardOnThisThread {
- public:
-  BackwardOnThisThread() : before_(c10::AutogradState::get_tls_state().get_multithreading_enabled()) {
-    c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
-  }
-  ~BackwardOnThisThread() { c10::AutogradState::get_tls_state().set_multithreading_enabled(before_); }
-  BackwardOnThisThread(const BackwardOnThisThread&) = delete;
-  BackwardOnThisThread& operator=(const BackwardOnThisThread&) = delete;
-
- private:
-  bool before_;
-};
-
-/// "0.25 s", to milliseconds.
-std::string seconds(std::chrono::nanoseconds time) {
-  const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
-  std::string text = std::to_string(milliseconds % 1000 + 1000).replace(0, 1, ".");
-  text.erase(text.find_last_not_of('0') + 1);
-  return std::to_string(milliseconds / 1000) + (text == "." ? "" : text) + " s";
-}
-
-/// The same on all ranks whose pipelines fit together.
-std::string digest(const Schedule& schedule, const PipelineOptions& options) {
-  std::size_t hash = std::hash<int>()(options.replicas);
-  const auto add = [&hash](std::size_t value) { hash = hash * 1000003 + value; };
-  if (options.gradient_type) add(1 + static_cast<std::size_t>(*options.gradient_type));
-  for (const auto& actions : schedule.actions) {
-    add(actions.size());
-    for (const Action& action : actions) add(std::hash<std::string>()(to_string(action)));
-  }
-  for (const Direction& direction : schedule.placement.directions()) {
-    add(direction.num_micro_batches);
-    for (const std::int32_t rank : direction.rank_of_stage) add(rank);
-  }
-  for (const Tie& tie : options.ties)
-    for (const Tie::Member& member : tie.members) add(std::hash<std::string>()(member.name) + member.stage);
-  return std::to_string(hash);
-}
-
 }  // namespace
 
 class Pipeline::Impl {
@@ -87,18 +38,18 @@ class Pipeline::Impl {
         forward_schedule_(forward_only(schedule_)),
         transport_(transport),
         options_(std::move(options)),
-        name_("rank " + std::to_string(transport.rank())),
+        guard_(transport),
         first_rank_(transport.rank() / std::max(1, schedule_.num_ranks()) * schedule_.num_ranks()) {
-    guard("setting up", [&] { set_up(make_stage); });
+    guard_.run("setting up", [&] { set_up(make_stage); });
   }
 
   StepResult step(const Batch& batch) {
-    return guard("before the first action", [&] {
+    return guard_.run("before the first action", [&] {
       check(batch, true);
       const auto body = [this](const Batch& all) {
         gradients_->begin_step();
         StepResult result = run(*training_, all, num_steps_);
-        doing_ = "summing gradients";
+        guard_.note("summing gradients");
         gradients_->end_step();
         return result;
       };
@@ -116,7 +67,7 @@ class Pipeline::Impl {
   }
 
   StepResult evaluate(const Batch& batch) {
-    return guard("before the first action", [&] {
+    return guard_.run("before the first action", [&] {
       check(batch, false);
       for (const auto& stage : stages_) stage->begin_evaluation();
       StepResult result = run(*evaluation_, batch, num_steps_);
@@ -150,7 +101,7 @@ class Pipeline::Impl {
 
   Timeline timeline() {
     const std::vector<std::string> all =
-        guard("gathering timelines", [&] { return transport_.all_gather(timeline_recorder_.bytes()); });
+        guard_.run("gathering timelines", [&] { return transport_.all_gather(timeline_recorder_.bytes()); });
     return TimelineRecorder::timeline(
         schedule_, {all.begin() + first_rank_, all.begin() + first_rank_ + schedule_.num_ranks()});
   }
@@ -194,56 +145,13 @@ class Pipeline::Impl {
   const Schedule forward_schedule_;
   Transport& transport_;
   const PipelineOptions options_;
-  const std::string name_;  ///< "rank 2"
-  const int first_rank_;    ///< of this replica
+  Guard guard_;
+  const int first_rank_;  ///< of this replica
   std::vector<std::int32_t> stage_numbers_;
   std::vector<std::shared_ptr<Stage>> stages_;
   std::int64_t num_steps_ = 0;
 
  private:
-  /// Runs what may fail on any rank. Whatever is thrown here ends the other ranks' waits, and comes out as
-  /// one line that says where this rank was.
-  template <class Function>
-  auto guard(const char* doing, Function function) -> decltype(function()) {
-    if (!failed_.empty()) throw StepFailed("the pipeline has failed before: " + failed_);
-    const BackwardOnThisThread backward_on_this_thread;
-    doing_ = doing;
-    running_ = nullptr;
-    try {
-      return function();
-    } catch (const PeerFailed& error) {
-      const std::string text = where(error.rank()) + error.reason();
-      log(LogLevel::kInfo, transport_.rank(), text);
-      failed_ = name_ + ": " + text;
-      throw StepFailed(failed_);
-    } catch (const std::exception& error) {
-      const std::string text = where() + message_of(error);
-      log(LogLevel::kInfo, transport_.rank(), text);
-      transport_.abort(text);
-      failed_ = name_ + ": " + text;
-      if (!running_ && dynamic_cast<const InvalidConfig*>(&error)) throw InvalidConfig(failed_);
-      throw StepFailed(failed_);
-    } catch (...) {
-      failed_ = name_ + ": " + where() + "something was thrown that is no exception";
-      transport_.abort(failed_);
-      throw;
-    }
-  }
-
-  /// What this rank was doing: "2F3: waited 10 s for 1F3 from rank 1, which ended: ", if rank 1 is the one
-  /// that failed.
-  std::string where(int failed_rank = -1) const {
-    std::string text = running_ ? running_->action() : doing_;
-    if (!text.empty()) text += ": ";
-    const std::string failed = "rank " + std::to_string(failed_rank);
-    if (!running_ || !running_->waits_for()) return text + (failed_rank < 0 ? "" : failed + " ended: ");
-    const Executor::Wait& wait = *running_->waits_for();
-    text += "waited " + seconds(Clock::now() - wait.since) + " for " + to_string(wait.producer) +
-            " from rank " + std::to_string(wait.from);
-    if (failed_rank < 0) return text + ": ";
-    return text + (failed_rank == wait.from ? ", which" : ", when " + failed) + " ended: ";
-  }
-
   void set_up(const StageFactory& make_stage) {
     check_ranks();
     program_ = lower(schedule_);
@@ -392,12 +300,12 @@ class Pipeline::Impl {
     if (result.weights.empty())
       result.weights.assign(schedule_.num_micro_batches(),
                             1.0 / (static_cast<double>(schedule_.num_micro_batches()) * options_.replicas));
-    running_ = &executor;
+    guard_.follow(&executor);
     const bool is_recorded = records_timeline_ && &executor == training_.get();
     TimelineRecorder* const recorder = is_recorded ? &timeline_recorder_ : nullptr;
     if (recorder) recorder->clear(device());
     executor.run(batch, step_number, result, recorder);
-    running_ = nullptr;
+    guard_.follow(nullptr);
     return result;
   }
 
@@ -422,7 +330,8 @@ class Pipeline::Impl {
       mine += std::to_string(stage_numbers_[i]) + ' ' + std::to_string(training_->output_bytes()[i]) + ' ' +
               std::to_string(bytes) + ' ' + std::to_string(of_gradients) + ' ';
     }
-    for (const std::string& of_rank : guard("gathering bytes", [&] { return transport_.all_gather(mine); })) {
+    for (const std::string& of_rank :
+         guard_.run("gathering bytes", [&] { return transport_.all_gather(mine); })) {
       std::istringstream numbers(of_rank);
       std::size_t stage = 0;
       StageCost read;
@@ -436,7 +345,7 @@ class Pipeline::Impl {
   }
 
   double sum_over_ranks(const char* doing, double mine) {
-    return guard(doing, [&] { return add_over_ranks(mine); });
+    return guard_.run(doing, [&] { return add_over_ranks(mine); });
   }
 
   double add_over_ranks(double mine) {
@@ -459,11 +368,8 @@ class Pipeline::Impl {
   std::unique_ptr<Executor> evaluation_;
   std::unique_ptr<RecordedStep> recorded_;
   std::optional<StreamTrial> trial_;
-  const Executor* running_ = nullptr;
   TimelineRecorder timeline_recorder_;
   bool records_timeline_ = false;
-  std::string doing_;
-  std::string failed_;  ///< what an earlier call threw
 };
 
 Pipeline::Pipeline(Schedule schedule, Transport& transport, const StageFactory& make_stage,
@@ -522,7 +428,7 @@ Stage& Pipeline::stage(int number) const {
   const std::vector<std::int32_t>& numbers = impl_->stage_numbers_;
   const auto found = std::find(numbers.begin(), numbers.end(), number);
   if (found == numbers.end())
-    throw InvalidConfig("stage " + std::to_string(number) + " is not on " + impl_->name_);
+    throw InvalidConfig("stage " + std::to_string(number) + " is not on " + impl_->guard_.rank());
   return *impl_->stages_[found - numbers.begin()];
 }
 
