@@ -33,6 +33,10 @@ std::string format_torch(const Schedule& schedule);
 /// of texts for each rank.
 std::string format_json(const Schedule& schedule);
 
+/// A name as part of a line that people or CI systems read, whatever a file says: U+FFFD for each byte that
+/// is no UTF-8, `?` for control characters, so that it can neither begin a line nor move a terminal's cursor.
+std::string printable(std::string_view name);
+
 /// Writes a text to a file, whole or not at all, or to standard output where `path` is "-". Throws Error.
 void write_file(const std::string& path, std::string_view text);
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "counterflow/format.h"
 #include "table.h"
 #include "terminal.h"
 #include "units.h"
@@ -55,7 +56,7 @@ ordered_json chunk_json(const ChunkProfile& chunk) {
 std::string run_report_text(const RunReport& report) {
   const auto& [run, plan, costs, idle] = report;
   const std::int64_t unit = run.unit_ns;
-  std::string text = bold(run.name.empty() ? "recording" : run.name) + ": " +
+  std::string text = bold(run.name.empty() ? "recording" : printable(run.name)) + ": " +
                      plural(run.placement.num_ranks(), "rank") + ", " +
                      plural(run.placement.num_micro_batches(), "micro-batch", "es") + "\n";
   text += "run   " + bold(milliseconds(run.end(), unit)) + " ms, bubble ratio " +

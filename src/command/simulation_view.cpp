@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "counterflow/format.h"
 #include "table.h"
 #include "terminal.h"
 #include "units.h"
@@ -14,7 +15,7 @@ namespace {
 using nlohmann::ordered_json;
 
 std::string title(const Schedule& schedule, const std::string& costs) {
-  return bold(schedule.name.empty() ? "schedule" : schedule.name) + ": " +
+  return bold(schedule.name.empty() ? "schedule" : printable(schedule.name)) + ": " +
          plural(schedule.num_ranks(), "rank") + ", " + plural(schedule.num_stages(), "stage") +
          (schedule.placement.num_directions() > 1
               ? " in " + plural(schedule.placement.num_directions(), "direction")

@@ -4,6 +4,7 @@
 #include <array>
 #include <tuple>
 
+#include "counterflow/format.h"
 #include "shortest_edit.h"
 
 namespace counterflow {
@@ -75,7 +76,8 @@ std::size_t width(const std::string& text) {
 /// Three rows below each other: the steps, and the actions of both schedules.
 class Rows {
  public:
-  Rows(const std::string& name_a, const std::string& name_b) : labels_{"step", name_a, name_b} {}
+  Rows(const std::string& name_a, const std::string& name_b)
+      : labels_{"step", printable(name_a), printable(name_b)} {}
 
   void add_gap() { add({"…", "…", "…"}); }
 

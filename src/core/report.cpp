@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "counterflow/error.h"
+#include "counterflow/format.h"
 #include "file.h"
+#include "text.h"
 
 namespace counterflow {
 namespace {
@@ -26,7 +28,7 @@ std::string plural(std::int64_t count, const std::string& noun, const std::strin
 /// "dualpipe, 8 ranks x 20 micro-batches: makespan 66, bubble 6 (9.1 %), peak 9 activations".
 std::string summary(const FileReport& report) {
   const Schedule& schedule = report.schedule;
-  std::string text = (schedule.name.empty() ? std::string() : schedule.name + ", ") +
+  std::string text = (schedule.name.empty() ? std::string() : printable(schedule.name) + ", ") +
                      plural(schedule.num_ranks(), "rank") + " x " +
                      plural(schedule.num_micro_batches(), "micro-batch", "es");
   if (!report.judgement.simulation) return text;
@@ -68,7 +70,7 @@ ordered_json to_json(const FileReport& report) {
 /// Escapes a text for XML, and leaves out what XML cannot hold.
 std::string xml(std::string_view text) {
   std::string escaped;
-  for (const char c : text) {
+  for (const char c : valid_utf8(text)) {
     switch (c) {
       case '&':
         escaped += "&amp;";
@@ -169,7 +171,7 @@ std::string report_text(std::span<const FileReport> files, bool colour) {
   constexpr const char* kGreen = "\033[32m";
   std::string text;
   for (const FileReport& report : files) {
-    text += report.file + ": ";
+    text += printable(report.file) + ": ";
     if (report.error) {
       text += coloured(kRed, "not readable") + "\n";
     } else if (report.ok()) {
@@ -220,8 +222,8 @@ std::string report_github(std::span<const FileReport> files) {
       text += annotation(report, 0, 0, "verify",
                          "and " + std::to_string(verdict.num_diagnostics - kept) + " more");
     }
-    text += report.file + ": " + (report.ok() ? "ok" : plural(verdict.num_diagnostics, "error")) + ": " +
-            summary(report) + "\n";
+    text += printable(report.file) + ": " + (report.ok() ? "ok" : plural(verdict.num_diagnostics, "error")) +
+            ": " + summary(report) + "\n";
   }
   return text;
 }

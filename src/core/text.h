@@ -33,6 +33,9 @@ std::string quote(std::string_view text);
 /// Appends `text` with every byte that is not printable ASCII written as \xHH.
 void append_escaped(std::string& out, std::string_view text);
 
+/// `text` as UTF-8 that every XML and JSON reader takes: each byte that is none becomes U+FFFD.
+std::string valid_utf8(std::string_view text);
+
 constexpr bool is_blank(char c) {
   return c == ' ' || c == '\t';
 }

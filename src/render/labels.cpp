@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "counterflow/error.h"
+#include "counterflow/format.h"
 
 namespace counterflow {
 namespace {
@@ -99,12 +100,7 @@ std::string format_ratio(double ratio) {
 }
 
 std::string title(const Timeline& timeline) {
-  if (timeline.name.empty()) return "schedule";
-  std::string text = timeline.name;
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return text;
+  return timeline.name.empty() ? "schedule" : printable(timeline.name);
 }
 
 std::vector<std::string> distinct_titles(std::span<const Timeline> timelines) {
@@ -122,10 +118,13 @@ std::vector<std::string> distinct_titles(std::span<const Timeline> timelines) {
 std::string describe(const Timeline& timeline) {
   std::int32_t peak = 0;
   for (const RankSummary& rank : summarize(timeline)) peak = std::max(peak, rank.peak_activations);
-  return std::to_string(timeline.placement.num_ranks()) + " ranks, " +
-         std::to_string(timeline.placement.num_micro_batches()) + " micro-batches, makespan " +
+  const auto plural = [](std::int64_t count, const std::string& noun, const std::string& ending) {
+    return std::to_string(count) + " " + noun + (count == 1 ? "" : ending);
+  };
+  return plural(timeline.placement.num_ranks(), "rank", "s") + ", " +
+         plural(timeline.placement.num_micro_batches(), "micro-batch", "es") + ", makespan " +
          format_time(timeline.end(), timeline.unit_ns) + ", bubble " + format_ratio(bubble_ratio(timeline)) +
-         ", at most " + std::to_string(peak) + " activations";
+         ", at most " + plural(peak, "activation", "s");
 }
 
 std::vector<std::string> describe_directions(const Placement& placement) {

@@ -86,6 +86,34 @@ TEST(ReportTest, GithubAnnotatesTheLineOfTheRank) {
       << text;
 }
 
+// A schedule's file, and its name in a repository, may come from anyone who opens a pull request.
+TEST(ReportTest, NamesAreNoCommandsToTerminalsAndCi) {
+  Schedule schedule = generate("gpipe", {2, 2});
+  schedule.name = "a\xff\033[2J\xc2\x9b\n::stop-commands::x\xc3\xa9";
+  const std::vector<FileReport> files = {report_of("b\n::error::\xff.csv", schedule)};
+  const std::string line =
+      "b?::error::\xef\xbf\xbd.csv: ok: a\xef\xbf\xbd?[2J??::stop-commands::x\xc3\xa9, 2 ranks x 2 "
+      "micro-batches: "
+      "makespan 9, bubble 3 (33.3 %), peak 2 activations\n";
+  EXPECT_EQ(report_text(files), line);
+  EXPECT_EQ(report_github(files), line);
+  EXPECT_NE(report_junit(files).find("name=\"b\n::error::\xef\xbf\xbd.csv\""), std::string::npos)
+      << report_junit(files);
+}
+
+TEST(PrintableTest, KeepsUtf8AndNothingElse) {
+  for (const char* kept : {"", "dualpipe 8x20", "\xc2\xa0", "\xe0\xa0\x80", "\xed\x9f\xbf",
+                           "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
+    EXPECT_EQ(printable(kept), kept);
+  // Alone, cut off, too long, surrogates, beyond Unicode, and what XML leaves out.
+  for (const std::string bad : {"\x80", "\xc3", "\xe2\x82", "\xc0\x80", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf",
+                                "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8", "\xef\xbf\xbe"}) {
+    std::string expected;
+    for (std::size_t i = 0; i < bad.size(); ++i) expected += "\xef\xbf\xbd";
+    EXPECT_EQ(printable(bad + "a"), expected + "a");
+  }
+}
+
 TEST(ReportTest, JudgesAFileAndFindsTheLinesOfItsRanks) {
   const std::string path = ::testing::TempDir() + "/report_test.csv";
   Schedule schedule = generate("dualpipe", {2, 4});

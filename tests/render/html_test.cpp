@@ -140,6 +140,7 @@ TEST(HtmlTest, NamesCannotBreakOutOfThePage) {
   EXPECT_NE(page.find("&lt;script>alert"), std::string::npos);
   const std::string name = data_of(page)["timelines"][0]["name"];
   EXPECT_EQ(name.substr(0, 9), "</script>");
+  EXPECT_EQ(page.find('\xff'), std::string::npos);
 }
 
 TEST(HtmlTest, SeveralTimelinesAreInOneUnit) {

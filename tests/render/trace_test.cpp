@@ -313,9 +313,10 @@ TEST(TraceTest, BytesHaveACounterWhereTheyAreKnown) {
 
 TEST(TraceTest, NamesAreEscaped) {
   Timeline timeline = timeline_of("1f1b", {2, 4});
-  timeline.name = "a\"b\\c\n";
+  timeline.name = "a\"b\\c\n\xff";
   const auto json = nlohmann::json::parse(chrome_trace({&timeline, 1}));
-  EXPECT_EQ(json["traceEvents"][0]["args"]["name"], "a\"b\\c?");
+  EXPECT_EQ(json["traceEvents"][0]["args"]["name"], "a\"b\\c?\xef\xbf\xbd");
+  EXPECT_EQ(perfetto_trace({&timeline, 1}).find('\xff'), std::string::npos);
 }
 
 TEST(TraceTest, TransfersThatNameNoBarHaveNoArrow) {
