@@ -21,6 +21,10 @@ struct Limits {
 /// One Rule::kLimit diagnostic for each limit that the simulation passes.
 std::vector<Diagnostic> check(const Simulation& simulation, const Limits& limits);
 
+/// A Rule::kLimit diagnostic where a rank's activations, parameters with gradients and optimizer state, and
+/// receive buffers take more bytes than CostModel::memory() of it: for the rank that lacks most.
+std::vector<Diagnostic> check_memory(const Simulation& simulation, const CostModel& costs);
+
 /// One Rule::kClaim diagnostic for each claim of the schedule that its simulation does not bear out. Throws
 /// InvalidConfig where the schedule cannot run.
 std::vector<Diagnostic> check_claims(const Schedule& schedule);
@@ -31,8 +35,8 @@ struct Judgement {
   std::optional<Simulation> simulation;
 };
 
-/// verify(), and where that finds nothing, check_claims() and check() of the simulation under `costs`. Throws
-/// InvalidConfig where the costs do not fit the schedule.
+/// verify(), and where that finds nothing, check_claims(), and check() and check_memory() of the simulation
+/// under `costs`. Throws InvalidConfig where the costs do not fit the schedule.
 Judgement judge(const Schedule& schedule, const VerifyOptions& options, const CostModel& costs,
                 const Limits& limits);
 

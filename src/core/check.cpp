@@ -49,6 +49,21 @@ std::vector<Diagnostic> check(const Simulation& simulation, const Limits& limits
   return found;
 }
 
+std::vector<Diagnostic> check_memory(const Simulation& simulation, const CostModel& costs) {
+  std::vector<Diagnostic> found;
+  std::int64_t most = 0;
+  for (std::size_t rank = 0; rank < simulation.ranks.size(); ++rank) {
+    const RankResult& one = simulation.ranks[rank];
+    const std::int64_t bytes = one.peak_activation_bytes + one.static_bytes + one.receive_bytes;
+    const std::int64_t memory = costs.memory(static_cast<int>(rank));
+    if (memory == 0 || bytes - memory <= most) continue;
+    most = bytes - memory;
+    found = {limit(static_cast<int>(rank), "memory of " + std::to_string(bytes) + " bytes, at most " +
+                                               std::to_string(memory) + " allowed")};
+  }
+  return found;
+}
+
 std::vector<Diagnostic> check_claims(const Schedule& schedule) {
   std::vector<Diagnostic> found;
   for (const Claim& claim : schedule.claims) {
@@ -78,7 +93,8 @@ Judgement judge(const Schedule& schedule, const VerifyOptions& options, const Co
     return judgement;
   }
   judgement.simulation = simulate(schedule, costs);
-  for (std::vector<Diagnostic> more : {check_claims(schedule), check(*judgement.simulation, limits)}) {
+  for (std::vector<Diagnostic> more : {check_claims(schedule), check(*judgement.simulation, limits),
+                                       check_memory(*judgement.simulation, costs)}) {
     verdict.num_diagnostics += static_cast<std::int64_t>(more.size());
     for (Diagnostic& diagnostic : more) verdict.diagnostics.push_back(std::move(diagnostic));
   }

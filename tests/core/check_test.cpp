@@ -36,6 +36,29 @@ TEST(CheckTest, BlamesTheRankThatIdlesMost) {
   EXPECT_EQ(found[0].rank, 2);  // idle 1 2 3 3 3 3 2 1
 }
 
+TEST(CheckTest, HoldsARanksBytesToItsMemory) {
+  CostModel costs;
+  costs.stages = {{.activation_bytes = 100, .output_bytes = 7, .parameter_bytes = 1000}};
+  const Schedule schedule =
+      generate("gpipe", {2, 3});  // a rank holds 300 of activations, receives 7 at a time
+  const std::vector<RankResult> ranks = simulate(schedule, costs).ranks;
+  const auto bytes = [&](int rank) {
+    return ranks[rank].peak_activation_bytes + ranks[rank].static_bytes + ranks[rank].receive_bytes;
+  };
+  EXPECT_GE(bytes(0), 1307);
+  costs.memory_of_rank = {bytes(0), bytes(1)};
+  EXPECT_TRUE(judge(schedule, {}, costs, {}).verdict.ok());
+  costs.memory_of_rank = {bytes(0) - 1, bytes(1) - 2};
+  const Verdict verdict = judge(schedule, {}, costs, {}).verdict;
+  ASSERT_EQ(verdict.num_diagnostics, 1);
+  EXPECT_EQ(verdict.diagnostics[0].rule, Rule::kLimit);
+  EXPECT_EQ(verdict.diagnostics[0].rank, 1);
+  EXPECT_EQ(verdict.diagnostics[0].message, "memory of " + std::to_string(bytes(1)) + " bytes, at most " +
+                                                std::to_string(bytes(1) - 2) + " allowed");
+  costs.memory_of_rank = {0, 0};  // not known
+  EXPECT_TRUE(judge(schedule, {}, costs, {}).verdict.ok());
+}
+
 TEST(CheckTest, HoldsAScheduleToItsClaims) {
   Schedule schedule = generate("dualpipe", {4, 8});
   schedule.claims = {{2, UniformCost{}}, {1, parse_uniform_cost("f=1,i=1,w=1,fb=2")}};
