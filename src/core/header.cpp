@@ -87,7 +87,8 @@ Schedule HeaderReader::finish(std::size_t end) const {
   }
   // Before the directions are spelt out, and with as many actions as could follow.
   const auto most_actions = static_cast<std::int64_t>(source_.text.size() / kFewestActionBytes) + 1;
-  const std::string too_large = excess(stages, micro_batches, num_directions, ranks, most_actions);
+  const std::string too_large = excess(stages, micro_batches, num_directions, ranks, most_actions,
+                                       static_cast<std::int64_t>(claims_.size()));
   if (!too_large.empty()) refuse_size(too_large);
 
   std::vector<Direction> directions;

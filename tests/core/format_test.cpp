@@ -284,6 +284,18 @@ TEST(FormatTest, HoldsManyDirectionsOnlyBesideManyActions) {
             "2097152");
 }
 
+// Each is simulated by verify(): a short file must not ask for hours.
+TEST(FormatTest, HoldsSomeClaims) {
+  Schedule schedule{"", Placement::loop(1, 1, 1), {}, {}, {{forward(0, 0)}}};
+  schedule.claims.assign(64, {1, UniformCost{}});
+  EXPECT_EQ(parse(format(schedule)), schedule);
+  const std::string claim = "# claim: bubble 1 at f=1,i=1,w=1\n";
+  EXPECT_EQ(error_of(replaced(format(schedule), claim, claim + claim)),
+            "f:5:18: expected at most 64 claims, found 65");
+  schedule.claims.push_back({1, UniformCost{}});
+  EXPECT_THROW(format(schedule), InvalidConfig);
+}
+
 TEST(TorchCsvTest, InfersThePlacement) {
   const Schedule schedule = parse(",1F1,1B1\r\n0F0,2B0,2F0,\r\n");
   EXPECT_EQ(schedule.placement, Placement(2, {{0, 2, {1, 0, 1}}}));
