@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -334,20 +335,22 @@ class Legend {
 Legend legend_of(const std::vector<Timeline>& timelines, const Layout& layout, double y) {
   Legend legend(y, layout);
   legend.add_kinds(kinds_of(timelines));
-  std::vector<std::string> seen;
+  std::set<std::pair<std::string, int>> seen;
+  const auto add_once = [&](const std::string& name, int shade) {
+    const bool is_new = seen.emplace(name, shade).second;
+    if (is_new) legend.add_shade(shade, name);
+    return is_new;
+  };
   for (const Timeline& timeline : timelines) {
     const std::vector<std::string> directions = describe_directions(timeline.placement);
-    if (directions == seen) continue;
-    seen = directions;
     for (std::size_t shade = 0; shade < directions.size(); ++shade) {
-      legend.add_shade(static_cast<int>(shade), directions[shade]);
-      legend.new_line();
+      if (add_once(directions[shade], static_cast<int>(shade))) legend.new_line();
     }
+    const int shades = Shades(timeline.placement).count();
+    if (!directions.empty() || shades < 2) continue;
+    add_once("first stage of each rank", 0);
+    if (add_once("last stage of each rank", shades - 1)) legend.new_line();
   }
-  if (!seen.empty() || layout.shades < 2) return legend;
-  legend.add_shade(0, "first stage of each rank");
-  legend.add_shade(layout.shades - 1, "last stage of each rank");
-  legend.new_line();
   return legend;
 }
 

@@ -181,10 +181,25 @@ TEST(SvgTest, BytesStandInTheMarginWhereTheyAreKnown) {
 
 TEST(SvgTest, NamesAreEscaped) {
   Timeline timeline = timeline_of("1f1b", {2, 4});
-  timeline.name = "<script>\"&\"</script>";
+  timeline.name = "<script>\"&\"</script>\xff";
   const std::string svg = draw_svg({&timeline, 1});
   EXPECT_EQ(svg.find("<script"), std::string::npos);
   EXPECT_NE(svg.find("&lt;script&gt;&quot;&amp;&quot;&lt;/script&gt;"), std::string::npos);
+  EXPECT_EQ(svg.find('\xff'), std::string::npos);  // no viewer would show it: XML is UTF-8
+}
+
+TEST(SvgTest, LegendSaysWhatShadesMeanInEverySchedule) {
+  const Timeline v = timeline_of("zbv", {4, 8}), pair = timeline_of("dualpipe", {4, 8});
+  for (const std::vector<Timeline>& both : {std::vector<Timeline>{v, pair}, {pair, v}, {pair, pair}}) {
+    const std::string svg = draw_svg(both);
+    const auto count = [&](const std::string& text) {
+      int found = 0;
+      for (auto at = svg.find(text); at != std::string::npos; at = svg.find(text, at + 1)) ++found;
+      return found;
+    };
+    EXPECT_EQ(count(">micro-batches 4-7 go from rank 3 to rank 0<"), 1);
+    EXPECT_EQ(count(">last stage of each rank<"), both[0].name == both[1].name ? 0 : 1);
+  }
 }
 
 TEST(SvgTest, SeveralTimelinesShareOneScale) {

@@ -129,11 +129,16 @@ function fillLegend(legend, chart) {
   });
   if (pairs) legend.append(legendItem('overlapped pair', [[0, 0, 20, 6, hex(FORWARD, 0)], [0, 6, 20, 6, hex(BACKWARD, 0)]]));
   legend.append(legendItem('idle', [[0, 0, 20, 12, 'var(--idle)']]), legendItem('activations held', [[0, 4, 20, 8, 'var(--memory)'], [0, 4, 20, 1, 'var(--peak)']]));
-  const directions = chart.shown.map(panel => panel.timeline.directionNames).find(names => names.length > 0);
-  if (directions !== undefined) {
-    directions.forEach((name, shade) => legend.append(legendItem(name, [[0, 0, 20, 12, hex(FORWARD, shade)]])));
-  } else if (shades > 1) {
-    legend.append(legendItem('first stage of each rank', [[0, 0, 20, 12, hex(FORWARD, 0)]]),
-                  legendItem('last stage', [[0, 0, 20, 12, hex(FORWARD, shades - 1)]]));
+  const known = new Set();
+  for (const {timeline} of chart.shown) {
+    const colours = chart.palettes[timeline.shades - 1][FORWARD].map(one => `#${one.rgb.toString(16).padStart(6, '0')}`);
+    const add = (name, shade) => {
+      if (!known.has(name)) legend.append(legendItem(name, [[0, 0, 20, 12, colours[shade]]]));
+      known.add(name);
+    };
+    timeline.directionNames.forEach(add);
+    if (timeline.directionNames.length > 0 || timeline.shades < 2) continue;
+    add('first stage of each rank', 0);
+    add('last stage of each rank', timeline.shades - 1);
   }
 }

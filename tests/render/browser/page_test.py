@@ -300,6 +300,21 @@ class PageTest(unittest.TestCase):
         self.browser.press("3")
         self.assertEqual(len(shown()), 2)
 
+    def test_legend_says_what_shades_mean_in_what_is_shown(self):
+        self.show("dualpipe", 8, 20, "--compare", self.schedule("interleaved-1f1b", 4, 8))
+        legend = lambda: self.browser.run("[...document.getElementById('legend').children].map(one => [one.textContent, one.querySelectorAll('rect').length === 1 ? one.querySelector('rect').getAttribute('fill') : ''])")
+        stages = ["first stage of each rank", "last stage of each rank"]
+        directions = ["micro-batches 0-9 go from rank 0 to rank 7", "micro-batches 10-19 go from rank 7 to rank 0"]
+        names = lambda: [name for name, _ in legend() if name in stages + directions]
+        self.assertEqual(names(), directions + stages)
+        colours = dict(legend())
+        self.assertEqual(colours[directions[1]], colours[stages[1]])  # that of the second of two
+        self.focus_chart()
+        self.browser.press("1")
+        self.assertEqual(names(), directions)
+        self.browser.press("2")
+        self.assertEqual(names(), stages)
+
     def test_a_run_beside_its_plan(self):
         recording = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/render/dualpipe_4x8_run.json")
         with open(recording) as file:
