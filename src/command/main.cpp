@@ -1,4 +1,5 @@
 // The command `counterflow`: each verb is a library call that a C++ program can make too.
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <string>
@@ -34,6 +35,20 @@ constexpr const char* kHelpFooter =
                       "; --help shows what each does");
 }
 
+/// Standard input can be read but once: refuses a verb to which it is several of the files that it reads.
+void check_standard_input(const CLI::App& verb) {
+  std::size_t count = 0;
+  for (const CLI::Option* option : verb.get_options()) {
+    if (option->get_name().ends_with("output")) continue;
+    const std::vector<std::string> values = option->results();
+    count += std::count(values.begin(), values.end(), "-");
+  }
+  if (count > 1) {
+    throw InvalidConfig(verb.get_name() + ": expected at most one file to be standard input, found " +
+                        std::to_string(count));
+  }
+}
+
 /// Runs the verb that the arguments name.
 ExitStatus run(int argc, char** argv) {
   CLI::App app("Pipeline schedules: generated, verified, simulated and compared exactly.", "counterflow");
@@ -53,7 +68,9 @@ ExitStatus run(int argc, char** argv) {
     return kOk;
   }
   for (const Verb& verb : verbs) {
-    if (verb.app->parsed()) return verb.run();
+    if (!verb.app->parsed()) continue;
+    check_standard_input(*verb.app);
+    return verb.run();
   }
   refuse(app);
 }

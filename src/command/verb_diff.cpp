@@ -2,7 +2,6 @@
 #include <string>
 
 #include "counterflow/diff.h"
-#include "counterflow/error.h"
 #include "counterflow/format.h"
 #include "terminal.h"
 #include "verb.h"
@@ -16,8 +15,6 @@ struct Options {
 };
 
 ExitStatus run(const Options& options) {
-  if (options.a == "-" && options.b == "-")
-    throw InvalidConfig("diff: expected at most one of A and B to be standard input, found both");
   const std::string text = with_progress("comparing", [&] {
     const Schedule a = read_file(options.a);
     const Schedule b = read_file(options.b);

@@ -9,9 +9,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "counterflow/error.h"
 #include "counterflow/format.h"
@@ -94,28 +96,37 @@ std::string read_text(const std::string& path, std::size_t most_bytes) {
   const int fd = is_stdin ? STDIN_FILENO : opened.get();
   if (fd < 0) fail("read", name, errno);
 
-  constexpr std::size_t kFirst = 1 << 16;
+  constexpr std::size_t kBlock = 1 << 20;
   struct stat status {};
-  std::string text;
+  const bool is_regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+  // A regular file is one block, and a byte more, so that its end is seen without another. What has no size
+  // is many, and not a text that doubles: an endless one takes no more memory than the limit.
+  std::size_t room = is_regular ? std::min(static_cast<std::size_t>(status.st_size), most_bytes) + 1 : kBlock;
+  std::deque<std::string> blocks;
   std::size_t size = 0;
-  // One byte more than a regular file has, so that its end is seen without growing.
-  std::size_t room = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode)
-                         ? static_cast<std::size_t>(status.st_size) + 1
-                         : kFirst;
+  std::size_t filled = 0;  // of the last block
   while (true) {
-    text.resize(std::min(std::max(room, size + 1), most_bytes + 1));
-    const ssize_t count = ::read(fd, text.data() + size, text.size() - size);
+    if (blocks.empty() || filled == blocks.back().size()) {
+      blocks.emplace_back(room, '\0');
+      room = kBlock;
+      filled = 0;
+    }
+    const ssize_t count = ::read(fd, blocks.back().data() + filled, blocks.back().size() - filled);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("read", name, errno);
     if (count == 0) break;
+    filled += static_cast<std::size_t>(count);
     size += static_cast<std::size_t>(count);
     if (size > most_bytes) {
       throw Error("cannot read " + name + ": expected at most " + std::to_string(most_bytes) +
                   " bytes, found more");
     }
-    if (size == text.size()) room = 2 * size;
   }
-  text.resize(size);
+  blocks.back().resize(filled);
+  if (blocks.size() == 1) return std::move(blocks.front());
+  std::string text;
+  text.reserve(size);
+  for (; !blocks.empty(); blocks.pop_front()) text += blocks.front();
   return text;
 }
 

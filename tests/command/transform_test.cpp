@@ -37,8 +37,7 @@ TEST(DiffCommandTest, ShowsTheFirstStepsThatDiffer) {
 TEST(DiffCommandTest, ReadsStandardInputOnce) {
   const CommandResult result = run_command({"diff", "-", "-"}, "0F0,0B0\n");
   EXPECT_EQ(result.status, 2);
-  EXPECT_EQ(result.err,
-            "counterflow: diff: expected at most one of A and B to be standard input, found both\n");
+  EXPECT_EQ(result.err, "counterflow: diff: expected at most one file to be standard input, found 2\n");
 }
 
 TEST(LowerCommandTest, PrintsTheProgramWithItsCommunicators) {

@@ -84,6 +84,13 @@ TEST(UsageTest, EndsWithAnInternalErrorWhereMemoryIsShort) {
   EXPECT_EQ(result.out, "");
   EXPECT_EQ(result.err, "counterflow: out of memory\n");
 }
+
+// What has no end is read as far as a file may go, 512 MiB, and takes no more memory than that.
+TEST(UsageTest, EndlessInputTakesNoMoreThanTheLargestFile) {
+  const CommandResult result = run_shell("ulimit -v 700000; counterflow simulate /dev/zero");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_EQ(result.err, "counterflow: cannot read /dev/zero: expected at most 536870912 bytes, found more\n");
+}
 #endif
 
 TEST(UsageTest, RefusesWhatIsNoVerb) {
@@ -147,6 +154,19 @@ TEST(UsageTest, EveryVerbThatReadsAFileSaysWhatIsWrongWithIt) {
   }
   const std::string missing = folder.path() + "/none.csv";
   expect_refused({"simulate", missing}, "cannot read " + missing + ": No such file or directory");
+}
+
+TEST(UsageTest, StandardInputIsOneFile) {
+  const std::string text = format(generate("gpipe", {2, 2}));
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"verify", "-", "-"},
+                                                    {"render", "-", "--compare", "-"},
+                                                    {"simulate", "-", "--cost-file", "-"},
+                                                    {"report", "-", "--schedule", "-"},
+                                                    {"diff", "-", "-"}})
+    expect_refused(arguments, arguments[0] + ": expected at most one file to be standard input, found 2",
+                   text);
+  EXPECT_EQ(run_command({"convert", "-", "--to", "counterflow", "-o", "-"}, text).out, text);
+  EXPECT_EQ(run_command({"render", "-", "-o", "-"}, text).status, 0);
 }
 
 TEST(UsageTest, ErrorsOfStandardInputNameIt) {
