@@ -12,6 +12,7 @@
 #include "counterflow/runtime/error.h"
 #include "counterflow/runtime/transport.h"
 #include "executor.h"
+#include "transport_claim.h"
 
 namespace counterflow::runtime {
 
@@ -38,7 +39,7 @@ class BackwardOnThisThread {
 class Guard {
  public:
   explicit Guard(Transport& transport)
-      : transport_(transport), rank_("rank " + std::to_string(transport.rank())) {}
+      : transport_(transport), claim_(transport), rank_("rank " + std::to_string(transport.rank())) {}
 
   /// "rank 2".
   const std::string& rank() const { return rank_; }
@@ -47,6 +48,10 @@ class Guard {
   template <class Function>
   auto run(const char* doing, Function function) -> decltype(function()) {
     if (!failed_.empty()) throw StepFailed("the pipeline has failed before: " + failed_);
+    if (!claim_.holds())
+      throw InvalidConfig(rank_ +
+                          ": another pipeline was made on this transport, which serves one at a time: give "
+                          "each a transport of its own");
     const BackwardOnThisThread backward_on_this_thread;
     note(doing);
     try {
@@ -77,6 +82,7 @@ class Guard {
   std::string where(int failed_rank = -1) const;
 
   Transport& transport_;
+  const TransportClaim claim_;
   const std::string rank_;
   std::string doing_;
   const Executor* running_ = nullptr;

@@ -5,6 +5,7 @@
 #include "counterflow/error.h"
 #include "counterflow/runtime/module.h"
 #include "lanes.h"
+#include "leaves.h"
 #include "weight_split.h"
 
 namespace counterflow::runtime {
@@ -25,7 +26,7 @@ class PieceBackward : public StageBackward {
       leaves.push_back(input.defined() ? input.detach() : input);
       if (input.defined() && input.requires_grad()) leaves.back().set_requires_grad(true);
     }
-    Tensors outputs = piece.forward(leaves);
+    Tensors outputs = piece.forward(not_leaves(leaves));
     graphs_.push_back(std::make_unique<StageGraph>(leaves, outputs));
     return outputs;
   }

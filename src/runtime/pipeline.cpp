@@ -8,6 +8,7 @@
 #include <sstream>
 #include <utility>
 
+#include "check_batch.h"
 #include "counterflow/error.h"
 #include "counterflow/program.h"
 #include "counterflow/runtime/error.h"
@@ -20,6 +21,7 @@
 #include "gradients.h"
 #include "guard.h"
 #include "recorded_step.h"
+#include "shared_parameters.h"
 #include "stream_trial.h"
 #include "timeline_recorder.h"
 #include "wide_gradients.h"
@@ -29,6 +31,28 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Between its construction and its end all stages are in evaluation mode.
+class Evaluation {
+ public:
+  explicit Evaluation(const std::vector<std::shared_ptr<Stage>>& stages) : stages_(stages) {
+    for (const auto& stage : stages_) stage->begin_evaluation();
+  }
+  ~Evaluation() {
+    for (const auto& stage : stages_) stage->end_evaluation();
+  }
+  Evaluation(const Evaluation&) = delete;
+  Evaluation& operator=(const Evaluation&) = delete;
+
+ private:
+  const std::vector<std::shared_ptr<Stage>>& stages_;
+};
+
+/// With a time limit that clocks can add to what they show.
+PipelineOptions in_bounds(PipelineOptions options) {
+  options.timeout = std::min<std::chrono::milliseconds>(options.timeout, std::chrono::hours(24 * 365));
+  return options;
+}
+
 }  // namespace
 
 class Pipeline::Impl {
@@ -37,7 +61,7 @@ class Pipeline::Impl {
       : schedule_(std::move(schedule)),
         forward_schedule_(forward_only(schedule_)),
         transport_(transport),
-        options_(std::move(options)),
+        options_(in_bounds(std::move(options))),
         guard_(transport),
         first_rank_(transport.rank() / std::max(1, schedule_.num_ranks()) * schedule_.num_ranks()) {
     guard_.run("setting up", [&] { set_up(make_stage); });
@@ -45,7 +69,7 @@ class Pipeline::Impl {
 
   StepResult step(const Batch& batch) {
     return guard_.run("before the first action", [&] {
-      check(batch, true);
+      check_batch(batch, schedule_, transport_.rank() - first_rank_, options_, true);
       const auto body = [this](const Batch& all) {
         gradients_->begin_step();
         StepResult result = run(*training_, all, num_steps_);
@@ -68,15 +92,16 @@ class Pipeline::Impl {
 
   StepResult evaluate(const Batch& batch) {
     return guard_.run("before the first action", [&] {
-      check(batch, false);
-      for (const auto& stage : stages_) stage->begin_evaluation();
-      StepResult result = run(*evaluation_, batch, num_steps_);
-      for (const auto& stage : stages_) stage->end_evaluation();
-      return result;
+      check_batch(batch, schedule_, transport_.rank() - first_rank_, options_, false);
+      const Evaluation evaluation(stages_);
+      return run(*evaluation_, batch, num_steps_);
     });
   }
 
   double total_loss(const StepResult& result) {
+    if (result.weights.size() < result.losses.size())
+      throw InvalidConfig(std::to_string(result.weights.size()) + " weights for " +
+                          std::to_string(result.losses.size()) + " losses");
     double mine = 0;
     for (std::size_t m = 0; m < result.losses.size(); ++m)
       if (result.losses[m].defined()) mine += result.weights[m] * result.losses[m].item().toDouble();
@@ -84,6 +109,8 @@ class Pipeline::Impl {
   }
 
   double clip_gradient_norm(double max_norm) {
+    if (!(max_norm >= 0))
+      throw InvalidConfig("gradients are to be clipped to a norm of " + std::to_string(max_norm));
     const double norm = std::sqrt(sum_over_ranks("adding up gradient norms", gradients_->squared_norm()));
     const double scale = max_norm / (norm + 1e-6);  // as torch's clip_grad_norm_
     if (scale < 1)
@@ -163,6 +190,7 @@ class Pipeline::Impl {
       stages_.push_back(make_stage(number));
       if (!stages_.back()) throw InvalidConfig("nothing was made for stage " + std::to_string(number));
     }
+    refuse_shared_parameters(transport_, stage_numbers_, stages_);
     gradients_ =
         std::make_unique<Gradients>(schedule_.placement, options_, transport_, stage_numbers_, stages_);
     gradients_->equalise();
@@ -227,6 +255,9 @@ class Pipeline::Impl {
       if (stage < 0 || stage >= schedule_.num_stages())
         throw InvalidConfig("stage " + std::to_string(stage) + " is to be recomputed; there are " +
                             std::to_string(schedule_.num_stages()));
+    if (options_.timeout <= std::chrono::milliseconds(0))
+      throw InvalidConfig("a rank is to wait for " + std::to_string(options_.timeout.count()) +
+                          " ms (PipelineOptions::timeout)");
     if (options_.streams < 0)
       throw InvalidConfig("a rank is to compute on " + std::to_string(options_.streams) +
                           " streams (PipelineOptions::streams)");
@@ -270,28 +301,6 @@ class Pipeline::Impl {
         all.push_back(
             random_seed(options_.seed, num_steps_, stage, replica * schedule_.num_micro_batches() + m));
     return all;
-  }
-
-  void check(const Batch& batch, bool training) const {
-    const int num_micro_batches = schedule_.num_micro_batches();
-    if (!batch.weights.empty() && static_cast<int>(batch.weights.size()) != num_micro_batches)
-      throw InvalidConfig(std::to_string(batch.weights.size()) + " weights for " +
-                          std::to_string(num_micro_batches) + " micro-batches");
-    if (batch.inputs.size() > static_cast<std::size_t>(num_micro_batches))
-      throw InvalidConfig("inputs of " + std::to_string(batch.inputs.size()) +
-                          " micro-batches; the schedule has " + std::to_string(num_micro_batches));
-    for (int m = 0; m < num_micro_batches; ++m) {
-      const auto index = static_cast<std::size_t>(m);
-      if (holds(0, m) && (index >= batch.inputs.size() || batch.inputs[index].empty()))
-        throw InvalidConfig("the inputs of micro-batch " + std::to_string(m) +
-                            " are missing, which go in at this rank");
-    }
-    if (training && !options_.loss && holds_last_stage())
-      throw InvalidConfig("PipelineOptions::loss is missing on a rank that holds the last stage");
-  }
-
-  bool holds_last_stage() const {
-    return !stage_numbers_.empty() && stage_numbers_.back() == schedule_.num_stages() - 1;
   }
 
   StepResult run(Executor& executor, const Batch& batch, std::int64_t step_number) {

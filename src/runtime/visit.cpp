@@ -7,6 +7,7 @@
 
 #include "counterflow/error.h"
 #include "counterflow/runtime/random.h"
+#include "leaves.h"
 #include "weight_split.h"
 
 namespace counterflow::runtime {
@@ -27,6 +28,14 @@ Tensors make_leaves(const VisitSettings& settings, const Tensors& inputs,
   for (std::size_t i = 0; i < inputs.size(); ++i)
     leaves.push_back(make_leaf(inputs[i], settings.training && differentiable[i]));
   return leaves;
+}
+
+/// How often each tensor has been written to.
+std::vector<std::int64_t> versions(const Tensors& tensors) {
+  std::vector<std::int64_t> all;
+  for (const at::Tensor& tensor : tensors)
+    all.push_back(tensor.defined() && !tensor.is_inference() ? tensor._version() : 0);
+  return all;
 }
 
 bool can_have_gradient(const at::Tensor& tensor) {
@@ -79,7 +88,7 @@ struct Visit::Forward {
       forward.add_loss(settings);
       return forward;
     }
-    forward.outputs = settings.stage.forward(inputs);
+    forward.outputs = settings.stage.forward(with_graph ? not_leaves(inputs) : inputs);
     forward.loss = loss_of(settings, forward.outputs);
     if (with_graph)
       forward.backward =
@@ -92,7 +101,7 @@ struct Visit::Forward {
     if (!settings.loss) return;
     Tensors leaves;
     for (const at::Tensor& output : outputs) leaves.push_back(make_leaf(output, can_have_gradient(output)));
-    loss = loss_of(settings, leaves);
+    loss = loss_of(settings, not_leaves(leaves));
     loss_graph = std::make_unique<StageGraph>(leaves, Tensors{loss});
   }
 
@@ -134,9 +143,14 @@ Visit::~Visit() = default;
 Visit::Visit(const VisitSettings& settings, const Tensors& inputs, const std::vector<char>& differentiable) {
   Tensors leaves = make_leaves(settings, inputs, differentiable);
   const bool has_graph = settings.training && !settings.recompute;
+  const std::vector<std::int64_t> before = versions(leaves);
   adopt(settings, Forward::run(settings, leaves, has_graph), has_graph);
-  if (settings.training && settings.recompute)
-    backward_ = std::make_unique<Backward>(settings, std::move(leaves));
+  if (!settings.training || !settings.recompute) return;
+  if (versions(leaves) != before)
+    throw InvalidConfig(
+        "this stage writes to its inputs in place, so that its forward cannot run again: let it write to a "
+        "copy, or take it out of PipelineOptions::recompute");
+  backward_ = std::make_unique<Backward>(settings, std::move(leaves));
 }
 
 /// Without a graph, and for a stage that has a backward of its own, it is not known which outputs have

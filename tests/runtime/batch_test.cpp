@@ -1,6 +1,8 @@
 // What goes into a step and what comes out: batches, weights, several tensors, evaluation, replicas.
 #include <ATen/Parallel.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/container/functional.h>
 #include <torch/nn/modules/container/sequential.h>
@@ -15,6 +17,7 @@
 #include "counterflow/generate.h"
 #include "counterflow/runtime/local.h"
 #include "counterflow/runtime/module.h"
+#include "counterflow/runtime/pieces.h"
 #include "counterflow/runtime/pipeline.h"
 #include "counterflow/runtime/sequential.h"
 #include "models.h"
@@ -86,6 +89,64 @@ TEST(BatchTest, MicroBatchesOfUnequalSizeGiveTheGradientOfTheWhole) {
       EXPECT_NEAR(pipeline.total_loss(result), loss, 1e-14);
     });
   }
+}
+
+/// The linear layers of layers(), all but the first behind a ReLU that writes in place.
+nn::Sequential relu_in_place(int stage) {
+  nn::Sequential part;
+  if (stage > 0) part->push_back(nn::ReLU(nn::ReLUOptions().inplace(true)));
+  part->push_back(layers()->ptr<nn::LinearImpl>(2 * stage));
+  return part;
+}
+
+/// Each module of a stage a piece.
+std::shared_ptr<Stage> in_pieces(const nn::Sequential& part) {
+  std::vector<Piece> pieces;
+  for (nn::AnyModule& module : *part.ptr())
+    pieces.push_back({"module", Lane::kCompute,
+                      [&module](const Tensors& in) { return Tensors{module.forward(in.at(0))}; }});
+  return make_stage(std::move(pieces), part.ptr());
+}
+
+TEST(BatchTest, StagesMayBeginWithALayerThatWritesInPlace) {
+  const at::Tensor x = rows(16, 0);
+  const at::Tensor y = rows(16, 5);
+  nn::Sequential whole;
+  for (int stage = 0; stage < 4; ++stage) {
+    const nn::Sequential part = relu_in_place(stage);
+    for (const nn::AnyModule& module : *part) whole->push_back(module);
+  }
+  const std::vector<at::Tensor> expected = whole_gradients(whole, x, y);
+  for (const char* name : {"1f1b", "zb-h1", "dualpipe"}) {
+    for (const bool pieces : {false, true}) {
+      SCOPED_TRACE(std::string(name) + (pieces ? " of pieces" : ""));
+      run_local(4, [&](Transport& transport) {
+        Pipeline pipeline(generate(name, {4, 8}), transport,
+                          [&](int stage) {
+                            const nn::Sequential part = relu_in_place(stage);
+                            return pieces ? in_pieces(part) : make_stage(part);
+                          },
+                          {.loss = mean_square});
+        pipeline.step({x}, {y});
+        expect_gradients(pipeline, expected);
+      });
+    }
+  }
+}
+
+TEST(BatchTest, AStageThatWritesToItsInputsIsNotRecomputed) {
+  const auto step = [] {
+    run_local(2, [](Transport& transport) {
+      const auto doubling = [](int) {
+        return make_stage(nn::Functional([](at::Tensor x) { return x.mul_(2); }));
+      };
+      Pipeline pipeline(generate("1f1b", {2, 4}), transport, doubling,
+                        {.loss = mean_square, .recompute = {0}});
+      pipeline.step({torch::ones({4, 3})}, {torch::ones({4, 3})});
+    });
+  };
+  EXPECT_THAT(step, testing::ThrowsMessage<Error>(
+                        testing::HasSubstr("0F0: this stage writes to its inputs in place")));
 }
 
 TEST(BatchTest, StepsAccumulate) {

@@ -1,9 +1,11 @@
 // What happens when something goes wrong: every rank ends soon, with one line that says where it was.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones.h>
+#include <c10/core/InferenceMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/nn/modules/linear.h>
 
 #include <atomic>
 #include <chrono>
@@ -236,6 +238,38 @@ TEST(FailureTest, InputsThatAreMissingAreNamed) {
   EXPECT_THAT(errors, Each(HasSubstr("micro-batch 5")));
 }
 
+TEST(FailureTest, TargetsThatAreMissingAreNamed) {
+  Setting setting{.generator = "1f1b"};
+  setting.batch = [](int rank) {
+    Batch batch = ones(8);
+    if (rank == 3) batch.targets.pop_back();
+    return batch;
+  };
+  EXPECT_THAT(errors_of(setting), Each(HasSubstr("the targets of micro-batch 7 are missing")));
+  setting.batch = [](int rank) {
+    Batch batch = ones(8);
+    if (rank == 3) batch.targets.clear();
+    return batch;
+  };
+  EXPECT_THAT(errors_of(setting), Each(HasSubstr("3F0: the loss takes a target, and this micro-batch")));
+  setting.batch = [](int) {
+    Batch batch = ones(8);
+    batch.targets.push_back({at::ones({2, 3})});
+    return batch;
+  };
+  EXPECT_THAT(errors_of(setting), Each(HasSubstr("targets of 9 micro-batches; the schedule has 8")));
+  // Those that come out elsewhere are not needed, and a loss may do without.
+  setting.batch = [](int rank) {
+    Batch batch = ones(8);
+    if (rank < 3) batch.targets.clear();
+    return batch;
+  };
+  EXPECT_THAT(errors_of(setting), Each("none"));
+  setting.loss = [](const Tensors& outputs, const Tensors&) { return outputs.at(0).sum(); };
+  setting.batch = [](int) { return Batch{ones(8).inputs, {}, {}}; };
+  EXPECT_THAT(errors_of(setting), Each("none"));
+}
+
 TEST(FailureTest, AScheduleForAnotherNumberOfRanksIsRefused) {
   Setting setting{.size = {2, 8}};
   EXPECT_THAT(errors_of(setting), Each(HasSubstr("the schedule dualpipe is for 2 ranks; there are 4")));
@@ -276,6 +310,80 @@ TEST(FailureTest, AFactoryThatThrowsEndsAllRanks) {
   });
   EXPECT_EQ(errors[1], "rank 1: setting up: no such file");
   EXPECT_EQ(errors[0], "rank 0: setting up: rank 1 ended: setting up: no such file");
+}
+
+/// Two ranks with stages that have one parameter each.
+using Body = std::function<void(Transport&, Pipeline&, torch::nn::Linear&)>;
+void run_pair(const Body& body, PipelineOptions options = {}) {
+  options.loss = [](const at::Tensor& output, const at::Tensor&) { return output.sum(); };
+  run_local(2, [&](Transport& transport) {
+    torch::nn::Linear linear(3, 3);
+    Pipeline pipeline(
+        generate("1f1b", {2, 4}), transport, [&](int) { return make_stage(linear); }, options);
+    body(transport, pipeline, linear);
+  });
+}
+
+TEST(FailureTest, RanksThatShareAParameterAreRefused) {
+  const torch::nn::Linear shared(3, 3);
+  const auto make = [&] {
+    run_local(2, [&](Transport& transport) {
+      Pipeline pipeline(generate("1f1b", {2, 4}), transport, [&](int) { return make_stage(shared); }, {});
+    });
+  };
+  EXPECT_THAT(make, testing::ThrowsMessage<InvalidConfig>(
+                        HasSubstr("ranks 0 and 1 share the memory of a parameter, weight of stage 1")));
+  for (const at::Tensor& parameter : shared->parameters()) parameter.requires_grad_(false);
+  EXPECT_NO_THROW(make());  // only read
+}
+
+TEST(FailureTest, ATransportServesOnePipelineAtATime) {
+  run_pair([](Transport& transport, Pipeline& first, torch::nn::Linear&) {
+    torch::nn::Linear linear(3, 3);
+    Pipeline second(generate("dualpipe", {2, 4}), transport,
+                    [](int) { return make_stage(torch::nn::Linear(3, 3)); },
+                    {.loss = [](const at::Tensor& output, const at::Tensor&) { return output.sum(); }});
+    EXPECT_THAT([&] { first.step(ones(4)); }, testing::ThrowsMessage<InvalidConfig>(
+                                                  HasSubstr("another pipeline was made on this transport")));
+    second.step(ones(4));
+  });
+}
+
+TEST(FailureTest, EvaluationModeEndsWhereAnEvaluationFails) {
+  run_pair([](Transport&, Pipeline& pipeline, torch::nn::Linear& linear) {
+    Batch batch = ones(4);
+    batch.inputs[2] = {at::ones({2, 7})};
+    EXPECT_THROW(pipeline.evaluate(batch), StepFailed);
+    EXPECT_TRUE(linear->is_training());
+  });
+}
+
+TEST(FailureTest, TimeLimitsMayBeEndless) {
+  run_pair([](Transport&, Pipeline& pipeline, torch::nn::Linear&) { pipeline.step(ones(4)); },
+           {.timeout = std::chrono::milliseconds::max()});
+  EXPECT_THROW(
+      run_pair([](Transport&, Pipeline&, torch::nn::Linear&) {}, {.timeout = std::chrono::milliseconds(0)}),
+      InvalidConfig);
+}
+
+TEST(FailureTest, NumbersThatMakeNoSenseAreRefused) {
+  run_pair([](Transport&, Pipeline& pipeline, torch::nn::Linear&) {
+    pipeline.step(ones(4));
+    EXPECT_THROW(pipeline.clip_gradient_norm(-1), InvalidConfig);
+    EXPECT_THROW(pipeline.clip_gradient_norm(std::numeric_limits<double>::quiet_NaN()), InvalidConfig);
+    EXPECT_THROW(pipeline.total_loss({{at::ones({})}, {}, {}}), InvalidConfig);
+  });
+}
+
+TEST(FailureTest, NoStepIsTakenInInferenceMode) {
+  EXPECT_THAT(
+      [] {
+        run_pair([](Transport&, Pipeline& pipeline, torch::nn::Linear&) {
+          const c10::InferenceMode inference;
+          pipeline.step(ones(4));
+        });
+      },
+      testing::ThrowsMessage<InvalidConfig>(HasSubstr("c10::InferenceMode")));
 }
 
 TEST(FailureTest, AnExceptionBetweenStepsEndsTheOthersToo) {

@@ -29,6 +29,12 @@ namespace counterflow::runtime {
 /// torch::manual_seed(), unless they come from a generator that it names (random.h).
 using StageFactory = std::function<std::shared_ptr<Stage>(int stage)>;
 
+namespace detail {
+/// The first of each. Throws InvalidConfig where there is none.
+std::pair<const at::Tensor&, const at::Tensor&> output_and_target(const Tensors& outputs,
+                                                                  const Tensors& targets);
+}  // namespace detail
+
 /// The loss of a micro-batch: a number, from the last stage's outputs and the micro-batch's targets. Made of
 /// anything callable with two tensors (the first of each) or with two vectors of tensors.
 class Loss : public std::function<at::Tensor(const Tensors& outputs, const Tensors& targets)> {
@@ -45,7 +51,8 @@ class Loss : public std::function<at::Tensor(const Tensors& outputs, const Tenso
   static auto adapt(Function f) {
     if constexpr (std::is_invocable_v<Function&, const at::Tensor&, const at::Tensor&>)
       return [f = std::move(f)](const Tensors& outputs, const Tensors& targets) mutable {
-        return f(outputs.at(0), targets.at(0));
+        const auto [output, target] = detail::output_and_target(outputs, targets);
+        return f(output, target);
       };
     else
       return f;
@@ -149,8 +156,10 @@ class Pipeline {
  public:
   /// Collective: all ranks of the transport. Throws InvalidConfig where the schedule is wrong, or differs
   /// between ranks, or does not fit their number, and StepFailed where another rank fails.
-  /// `transport` outlives the pipeline. Copies of a stage start equal, as on the first of their ranks, and
-  /// stay so: after each step all have the first one's buffers (batch norm's averages), as with torch's DDP.
+  /// `transport` outlives the pipeline and is its alone: one made on it later takes it over. Where ranks are
+  /// threads each makes parameters of its own, which is checked. Copies of a stage start equal, as on the
+  /// first of their ranks, and stay so: after each step all have the first one's buffers (batch norm's
+  /// averages), as with torch's DDP.
   Pipeline(Schedule schedule, Transport& transport, const StageFactory& make_stage, PipelineOptions options);
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;

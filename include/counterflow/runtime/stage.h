@@ -38,7 +38,8 @@ class Stage {
   virtual ~Stage() = default;
 
   /// As any module's forward; under autograd when training. What it computes must not depend on the order in
-  /// which micro-batches come.
+  /// which micro-batches come. It may write to its inputs in place, unless it is recomputed; those of the
+  /// first stage are the batch's own.
   virtual Tensors forward(const Tensors& inputs) = 0;
 
   /// For a stage that has a backward of its own: the outputs, detached, and what runs backward. By default
