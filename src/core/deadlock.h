@@ -22,7 +22,8 @@ struct Wait {
 /// all of its passes, each once and on its rank.
 std::vector<Wait> shortest_cycle(const Schedule& schedule, const std::vector<std::size_t>& finished);
 
-/// "rank 2 (at 2F3) waits for 1F3 from rank 1, which (at 1B0) waits for 2B0 from rank 2".
+/// "rank 2 (at 2F3) waits for 1F3 from rank 1, which (at 1B0) waits for 2B0 from rank 2"; what lies between
+/// the first and the last of more than 64 is only counted.
 std::string describe(const Schedule& schedule, const std::vector<Wait>& cycle);
 
 }  // namespace counterflow

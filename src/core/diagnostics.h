@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,9 @@ class Diagnostics {
     kept.push_back(make());
     kept.back().rule = rule;
   }
+
+  /// Adds so many that are only counted.
+  void count(std::int64_t more) { total_ += more; }
 
   Verdict take() {
     Verdict verdict;

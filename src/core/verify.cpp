@@ -1,5 +1,6 @@
 #include "counterflow/verify.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -44,6 +45,8 @@ class Verifier {
   static constexpr std::uint8_t kB = 2;
   static constexpr std::uint8_t kI = 4;
   static constexpr std::uint8_t kW = 8;
+  static constexpr std::uint8_t kBeforeF = 16;  // its B or I comes before its F
+  static constexpr std::uint8_t kBeforeI = 32;  // its W comes before its I
 
   std::uint8_t& seen(const Pass& pass) {
     return seen_[static_cast<std::size_t>(pass.stage) * placement_.num_micro_batches() + pass.micro_batch];
@@ -119,6 +122,7 @@ class Verifier {
                  to_string(weight_gradient(pass.stage, pass.micro_batch)) + ", found both");
     }
     if (sends_gradient(pass.kind) && (before & kF) == 0) {
+      seen(pass) |= kBeforeF;
       late_.add(Rule::kBackwardBeforeForward, [&] {
         return Diagnostic{
             Rule::kBackwardBeforeForward, rank, static_cast<std::int32_t>(step), action,
@@ -126,6 +130,7 @@ class Verifier {
       });
     }
     if (pass.kind == PassKind::kWeightGradient && (before & kI) == 0) {
+      seen(pass) |= kBeforeI;
       late_.add(Rule::kWeightBeforeInput, [&] {
         return Diagnostic{
             Rule::kWeightBeforeInput, rank, static_cast<std::int32_t>(step), action,
@@ -135,10 +140,13 @@ class Verifier {
   }
 
   void check_all_work_is_done() {
+    std::int64_t num_late = 0;
     for (int stage = 0; stage < placement_.num_stages(); ++stage) {
       for (int micro_batch = 0; micro_batch < placement_.num_micro_batches(); ++micro_batch) {
         const std::uint8_t done = seen(forward(stage, micro_batch));
         if ((done & kF) == 0) report_missing(forward(stage, micro_batch), "");
+        num_late += (done & kF) != 0 && (done & kBeforeF) != 0 ? 1 : 0;
+        num_late += (done & kI) != 0 && (done & kBeforeI) != 0 ? 1 : 0;
         if (schedule_.passes == Passes::kForward || (done & kB) != 0) continue;
         if ((done & (kI | kW)) == 0) {
           report_missing(backward(stage, micro_batch),
@@ -157,8 +165,11 @@ class Verifier {
       bool exists = false;
       for (const Pass& pass : late.action->passes())
         exists = exists || (is_known(pass) && (seen(pass) & needed) != 0);
-      if (exists || !found_.any()) found_.add(late.rule, [&] { return std::move(late); });
+      if (!exists) continue;
+      found_.add(late.rule, [&] { return std::move(late); });
+      --num_late;
     }
+    found_.count(std::max<std::int64_t>(num_late, 0));
   }
 
   void report_missing(const Pass& pass, const std::string& note) {

@@ -88,6 +88,68 @@ TEST(VerifyTest, KeepsTheFirstDiagnosticsAndCountsTheRest) {
   EXPECT_NE(draw(schedule, verdict).find("… and 59 more"), std::string::npos);
 }
 
+// Whether what comes too early misses something is known only at the end; it was counted up to the cap.
+TEST(VerifyTest, CountsAllThatComesTooEarly) {
+  const auto too_early = [](int count) {
+    Schedule schedule{"", Placement::loop(1, 1, count), {}, {}, {{}}};
+    for (int i = 0; i < count; ++i) {
+      for (const Pass& pass : {weight_gradient(0, i), input_gradient(0, i), forward(0, i)})
+        schedule.actions[0].emplace_back(pass);
+    }
+    return schedule;
+  };
+  for (const int kept : {0, 1, 5, 1000}) {
+    const Verdict verdict =
+        verify(too_early(150), {.receive_buffers = {}, .max_activations = {}, .max_diagnostics = kept});
+    EXPECT_EQ(verdict.num_diagnostics, 300);
+    EXPECT_EQ(verdict.diagnostics.size(), std::min(kept, 300));
+  }
+}
+
+TEST(VerifyTest, SpellsOutWhatFitsOfALongCircle) {
+  const auto message_of = [](int num_ranks) {  // rank 0 begins with what needs all others
+    Schedule schedule{"", Placement::loop(num_ranks, 2, 1), Passes::kForward, {}, {}};
+    for (int rank = 0; rank < num_ranks; ++rank)
+      schedule.actions.push_back({forward(rank, 0), forward(num_ranks + rank, 0)});
+    std::swap(schedule.actions[0][0], schedule.actions[0][1]);
+    return verify(schedule).diagnostics.at(0).message;
+  };
+  const auto count_waits = [](const std::string& text) {
+    int found = 0;
+    for (auto at = text.find("waits for"); at != std::string::npos; at = text.find("waits for", at + 1))
+      ++found;
+    return found;
+  };
+  EXPECT_EQ(count_waits(message_of(64)), 64);
+  const std::string text = message_of(1000);
+  EXPECT_EQ(count_waits(text), 64);
+  EXPECT_NE(text.find("from rank 937, which … (936 more ranks), which (at 1F0) waits for 0F0 from rank 0"),
+            std::string::npos)
+      << text;
+}
+
+// Ranks 1 to 40000 wait for rank 0, whose list is as long as theirs together: cost that grows with their
+// product would take minutes.
+TEST(VerifyTest, ManyRanksMayWaitForALongList) {
+  constexpr int kRanks = 40000;
+  constexpr int kMicroBatches = 40;
+  std::vector<std::int32_t> ranks;
+  Schedule schedule;
+  schedule.passes = Passes::kForward;
+  schedule.actions.resize(kRanks + 1);
+  for (int k = 0; k < kRanks; ++k) ranks.insert(ranks.end(), {0, k + 1});
+  for (int k = kRanks; k-- > 0;) {
+    for (int i = 0; i < kMicroBatches; ++i) {
+      schedule.actions[0].emplace_back(forward(2 * k, i));
+      schedule.actions[k + 1].emplace_back(forward(2 * k + 1, i));
+    }
+  }
+  schedule.placement = Placement(kRanks + 1, {{0, kMicroBatches, ranks}});
+  const Verdict verdict = verify(schedule);
+  ASSERT_EQ(verdict.num_diagnostics, 1);
+  EXPECT_EQ(verdict.diagnostics[0].rule, Rule::kDeadlock);
+}
+
 TEST(VerifyTest, DrawsTheGridWithTheCulpritMarked) {
   Schedule schedule = two_ranks();
   std::swap(schedule.actions[1][0], schedule.actions[1][1]);
