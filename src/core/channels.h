@@ -35,9 +35,15 @@ class Channels {
   std::int32_t from(int channel) const { return pairs_[channel].first; }
   std::int32_t to(int channel) const { return pairs_[channel].second; }
 
-  /// The channel from one rank to another; there must be one. A rank has few: the search is short.
+  /// The channel from one rank to another; there must be one.
   int find(std::int32_t from, std::int32_t to) const {
     int channel = begin_[from];
+    constexpr int kFew = 8;  // a rank has that many, but for odd placements: the search is short
+    if (begin_[from + 1] - channel > kFew) {
+      const auto first = pairs_.begin() + channel;
+      const auto last = pairs_.begin() + begin_[from + 1];
+      return static_cast<int>(std::lower_bound(first, last, std::pair(from, to)) - pairs_.begin());
+    }
     while (pairs_[channel].second != to) ++channel;
     return channel;
   }

@@ -58,6 +58,8 @@ class Lowering {
   /// Messages of every channel in the order in which the sender's actions produce them.
   void collect_messages() {
     sent_.resize(channels_.size());
+    channels_to_.resize(schedule_.num_ranks());
+    for (int c = 0; c < channels_.size(); ++c) channels_to_[channels_.to(c)].push_back(c);
     for (int rank = 0; rank < schedule_.num_ranks(); ++rank) {
       for (const Action& action : schedule_.actions[rank]) {
         for (const Pass& pass : action.passes()) {
@@ -73,8 +75,7 @@ class Lowering {
   void lower_rank(int rank) {
     std::vector<Instruction>& program = program_.ranks[rank];
     std::map<int, Receiver> receivers;  // by channel
-    for (int c = 0; c < channels_.size(); ++c) {
-      if (channels_.to(c) != rank) continue;
+    for (const int c : channels_to_[rank]) {
       Receiver& receiver = receivers[c];
       for (int b = program_.channels[c].receive_buffers - 1; b >= 0; --b) receiver.free_buffers.push_back(b);
     }
@@ -145,7 +146,8 @@ class Lowering {
   const int num_stages_;
   const Channels channels_;
   const ReceiveOrder order_;
-  std::vector<std::vector<Message>> sent_;  // [channel]
+  std::vector<std::vector<Message>> sent_;     // [channel]
+  std::vector<std::vector<int>> channels_to_;  // [rank]
   Program program_;
 };
 

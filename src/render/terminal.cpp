@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "counterflow/error.h"
 #include "counterflow/render.h"
 #include "grid.h"
 #include "labels.h"
@@ -165,12 +166,23 @@ Grid grid_for(const std::vector<Timeline>& timelines, const Paint& paint) {
   });
 }
 
+/// Throws InvalidConfig where the pages would be more than anyone's memory.
+void check_size(const std::vector<Timeline>& timelines, std::int64_t columns) {
+  constexpr std::int64_t kMostCells = std::int64_t{1} << 28;
+  std::int64_t rows = 0;
+  for (const Timeline& timeline : timelines) rows += static_cast<std::int64_t>(timeline.ranks.size());
+  if (rows * columns <= kMostCells) return;
+  throw InvalidConfig("text: expected at most " + std::to_string(kMostCells) + " ranks x columns, found " +
+                      std::to_string(rows * columns) + "; use one page, .html or .pftrace");
+}
+
 /// Pages that cut no label off: a grid twice as wide has room for every label on one side of any cut.
 Pages choose_pages(const std::vector<Timeline>& timelines, const Paint& paint, Time end, std::int64_t room,
                    bool one_page) {
   const Grid narrowest = grid_for(timelines, paint);
   if (one_page && narrowest.column(end) > room)
     return cut(timelines, Grid::rounded(end, room), paint, end, room);
+  check_size(timelines, narrowest.column(end));
   Pages pages = cut(timelines, narrowest, paint, end, room);
   for (Grid grid = narrowest.wider();
        pages.labels_lost > 0 && grid.column(end) <= 5 * narrowest.column(end) / 2; grid = grid.wider()) {

@@ -16,6 +16,25 @@ std::string text_of(const Program& program, const Schedule& schedule, int rank) 
   return text;
 }
 
+// Rank 0 has a channel to and from each of 20000: looking through them for each message would take minutes.
+TEST(LowerTest, ManyRanksMayTalkToOne) {
+  constexpr int kRanks = 20000;
+  constexpr int kMicroBatches = 50;
+  std::vector<std::int32_t> ranks;
+  Schedule schedule;
+  schedule.passes = Passes::kForward;
+  schedule.actions.resize(kRanks + 1);
+  for (int k = 0; k < kRanks; ++k) ranks.insert(ranks.end(), {0, k + 1});
+  for (int i = 0; i < kMicroBatches; ++i) {
+    for (int k = 0; k < kRanks; ++k) {
+      schedule.actions[0].emplace_back(forward(2 * k, i));
+      schedule.actions[k + 1].emplace_back(forward(2 * k + 1, i));
+    }
+  }
+  schedule.placement = Placement(kRanks + 1, {{0, kMicroBatches, ranks}});
+  EXPECT_EQ(lower(schedule).channels.size(), 2 * kRanks - 1);
+}
+
 TEST(LowerTest, PutsTransfersBetweenTheActionsOfTwoStages) {
   Schedule schedule{"two", Placement::loop(2, 1, 1), {}, {}, {}};
   schedule.actions = {{forward(0, 0), backward(0, 0)},

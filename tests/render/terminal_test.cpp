@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "counterflow/error.h"
 #include "counterflow/render.h"
 #include "render/golden.h"
 #include "support/timelines.h"
@@ -163,6 +164,13 @@ TEST(TerminalTest, ControlCharactersOfANameAreNotSent) {
   const std::string picture = draw_terminal({&timeline, 1});
   EXPECT_EQ(picture.find('\033'), std::string::npos);
   EXPECT_EQ(picture.rfind("a?[2Jb?: 2 ranks", 0), 0U) << picture;
+}
+
+TEST(TerminalTest, RefusesMorePagesThanMemoryHolds) {
+  Timeline timeline = timeline_of("1f1b", {1, 4000});
+  timeline.ranks.resize(20000);
+  EXPECT_THROW(draw_terminal({&timeline, 1}), InvalidConfig);
+  EXPECT_FALSE(draw_terminal({&timeline, 1}, {.one_page = true}).empty());
 }
 
 TEST(TerminalTest, NothingToDrawIsNoError) {
