@@ -94,11 +94,14 @@ class CudaRecorder : public StepRecorder {
     try {
       const DrawsFor scopes(*random_);
       body();
+      graph_->capture_end();
+    } catch (const PeerFailed&) {
+      give_up();
+      throw;
     } catch (const std::exception& error) {
       give_up();
       throw InvalidConfig(std::string("this step cannot be recorded: ") + error.what());
     }
-    graph_->capture_end();
   }
 
   const std::vector<std::uint64_t>& seeds() const override { return random_.value().seeds(); }
@@ -107,6 +110,8 @@ class CudaRecorder : public StepRecorder {
     random_.value().start_from(seeds);
     graph_->replay();
   }
+
+  void forget() override { graph_.reset(); }
 
  private:
   static void order(const c10::cuda::CUDAStream& first, const c10::cuda::CUDAStream& then) {

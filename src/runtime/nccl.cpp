@@ -43,6 +43,7 @@ class Communicators {
   /// In the order in which they were opened, which is the same on all ranks: NCCL has the ranks of one host
   /// wait for one another.
   ~Communicators() {
+    for (std::thread& thread : aborting_) thread.join();
     for (const Named& one : all_) ncclCommDestroy(one.comm);
   }
   Communicators(const Communicators&) = delete;
@@ -106,16 +107,12 @@ class Communicators {
   void abort() noexcept {
     // A thread that is stuck inside NCCL is freed by the abort, so it is not waited for much longer.
     const std::unique_lock inside(inside_, std::chrono::seconds(2));
-    std::vector<Named> all;
-    {
-      const std::lock_guard lock(mutex_);
-      aborted_ = true;
-      all.swap(all_);
-    }
-    // All at once: the abort of one waits for the device, where another's transfer waits for a peer.
-    std::vector<std::thread> threads;
-    for (const Named& one : all) threads.emplace_back([comm = one.comm] { ncclCommAbort(comm); });
-    for (std::thread& thread : threads) thread.join();
+    const std::lock_guard lock(mutex_);
+    aborted_ = true;
+    // All at once: the abort of one waits for the device, where another's transfer waits for a peer. And for
+    // graphs that use the communicator, which the calling thread may have to destroy yet: not here.
+    for (const Named& one : all_) aborting_.emplace_back([comm = one.comm] { ncclCommAbort(comm); });
+    all_.clear();
   }
 
  private:
@@ -190,6 +187,7 @@ class Communicators {
   std::timed_mutex inside_;  ///< held by a thread inside NCCL
   std::mutex mutex_;         ///< of the following
   std::vector<Named> all_;
+  std::vector<std::thread> aborting_;
   std::optional<Clock::time_point> entered_;  ///< when the call under way began
   bool aborted_ = false;
 };

@@ -66,6 +66,11 @@ class Pipeline::Impl {
         first_rank_(transport.rank() / std::max(1, schedule_.num_ranks()) * schedule_.num_ranks()) {
     guard_.run("setting up", [&] { set_up(make_stage); });
   }
+  ~Impl() {
+    if (options_.recorder) options_.recorder->forget();
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   StepResult step(const Batch& batch) {
     return guard_.run("before the first action", [&] {
@@ -78,6 +83,7 @@ class Pipeline::Impl {
         return result;
       };
       if (wide_gradients_) wide_gradients_->widen();  // those that there are
+      transport_.begin_step(true);  // a replay asks it for nothing else
       if (trial_) begin_trial();
       const Clock::time_point begin = Clock::now();
       StepResult result = recorded_ ? recorded_->run(batch, seeds(), body) : body(batch);
@@ -205,7 +211,7 @@ class Pipeline::Impl {
                                                  [this] { transport_.all_gather({}); });
     if (options_.streams > 0)
       training_->set_streams(options_.streams);
-    else if (recorded_ && device().is_cuda())
+    else if (recorded_)
       trial_.emplace();
     log_set_up();
   }
@@ -272,7 +278,8 @@ class Pipeline::Impl {
       if (digests[rank] != digests[transport_.rank()])
         throw InvalidConfig("rank " + std::to_string(rank) +
                             " has another schedule, or other replicas, ties or gradient type, than rank " +
-                            std::to_string(transport_.rank()));
+                            std::to_string(transport_.rank()) +
+                            ", or records its steps or tries out streams where the other does not");
   }
 
   void connect() {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "counterflow/error.h"
+#include "device_order.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -36,7 +37,20 @@ void fill(std::vector<Tensors>& places, const std::vector<Tensors>& values, cons
         from.push_back(values[m][i]);
       }
   }
-  if (!to.empty()) at::_foreach_copy_(to, from, /*non_blocking=*/true);
+  if (!to.empty()) at::_foreach_copy_(to, from);  // the host waits for none but what lies with itself
+}
+
+/// What the host has, a replay would not look at again, or while the next step's is being put there.
+void refuse_host_tensors(const std::vector<Tensors>& values, const char* what) {
+  for (std::size_t m = 0; m < values.size(); ++m)
+    for (const at::Tensor& tensor : values[m])
+      if (tensor.defined() && tensor.is_cpu())
+        throw InvalidConfig("the " + std::string(what) + " of micro-batch " + std::to_string(m) +
+                            " are on the CPU: a step to be recorded takes those on its own device");
+}
+
+const void* place_of(const at::Tensor& parameter) {
+  return parameter.has_storage() ? parameter.storage().data() : nullptr;
 }
 
 }  // namespace
@@ -54,11 +68,16 @@ StepResult RecordedStep::run(const Batch& batch, const std::vector<std::uint64_t
       warm_ = true;
     } else {
       if (!recorded_) {
+        refuse_host_tensors(batch);
+        finish_work(parameters_);
+        meet_();
         record(batch, seeds, body);
         meet_();
       }
+      check_places();
       for (std::size_t i = 0; i < before.size(); ++i)  // what the last replay left is about to be overwritten
-        if (before[i].defined() && before[i].is_alias_of(gradients_[i])) before[i] = before[i].clone();
+        if (before[i].defined() && gradients_[i].defined() && before[i].is_alias_of(gradients_[i]))
+          before[i] = before[i].clone();
       fill(batch);
       recorder_.replay(pick(seeds));
       found = result();
@@ -92,7 +111,23 @@ void RecordedStep::record(const Batch& batch, const std::vector<std::uint64_t>& 
   scopes_.clear();
   for (const std::uint64_t seed : recorder_.seeds())
     scopes_.push_back(std::find(seeds.begin(), seeds.end(), seed) - seeds.begin());
+  places_.clear();
+  for (const at::Tensor& parameter : parameters_) places_.push_back(place_of(parameter));
   recorded_ = true;
+}
+
+void RecordedStep::refuse_host_tensors(const Batch& batch) const {
+  if (parameters_.empty() || parameters_.front().is_cpu()) return;
+  runtime::refuse_host_tensors(batch.inputs, "inputs");
+  runtime::refuse_host_tensors(batch.targets, "targets");
+}
+
+void RecordedStep::check_places() const {
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    if (places_[i] != place_of(parameters_[i]))
+      throw InvalidConfig("a parameter, " + describe(parameters_[i]) +
+                          ", has other memory than when the step was recorded: copy new values into it "
+                          "(copy_()), do not replace it");
 }
 
 /// For each of the recorder's. One that is none of the step's is a stage's own and stays.

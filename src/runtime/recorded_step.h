@@ -15,14 +15,16 @@ class RecordedStep {
   /// The step itself: gradients go into parameters that have none.
   using Body = std::function<StepResult(const Batch&)>;
 
-  /// `meet` waits for all ranks: none replays while another still records. Recording frees memory, which
-  /// waits for the GPUs of all ranks of the process, and a replay for its peers.
+  /// `meet` waits for all ranks: none records while another has yet to finish a step, and none replays while
+  /// another still records. Recording frees memory, which waits for the GPUs of all ranks of the process, and
+  /// those for their peers.
   RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters, std::function<void()> meet)
       : recorder_(recorder), parameters_(std::move(parameters)), meet_(std::move(meet)) {}
 
   /// The first step runs as it is, the second is recorded; that one and all later ones are replayed. `seeds`
   /// are those of this step's random scopes, all of them, in an order that is the same in every step. Throws
-  /// InvalidConfig for a batch that is not like the recorded one.
+  /// InvalidConfig for a batch that is not like the recorded one, or is not where the parameters are, and
+  /// where a parameter is no longer where it was.
   StepResult run(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body);
 
   /// The next step is recorded anew, if one was before.
@@ -31,6 +33,8 @@ class RecordedStep {
  private:
   void record(const Batch& batch, const std::vector<std::uint64_t>& seeds, const Body& body);
   std::vector<std::uint64_t> pick(const std::vector<std::uint64_t>& seeds) const;
+  void refuse_host_tensors(const Batch& batch) const;
+  void check_places() const;
   void fill(const Batch& batch);
   StepResult result() const;
 
@@ -43,6 +47,7 @@ class RecordedStep {
   StepResult result_;                ///< what it writes
   Tensors gradients_;                ///< what it writes, by parameter
   at::Tensor losses_;                ///< of result_, in one tensor
+  std::vector<const void*> places_;  ///< where the parameters were
   std::vector<std::size_t> scopes_;  ///< which of a step's seeds the recorder's are
 };
 

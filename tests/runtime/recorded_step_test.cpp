@@ -1,30 +1,22 @@
 #include "recorded_step.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "counterflow/error.h"
+#include "counterflow/generate.h"
+#include "counterflow/runtime/module.h"
+#include "fake_recorder.h"
+#include "faulty_transport.h"
 
 namespace counterflow::runtime {
 namespace {
 
-using Seeds = std::vector<std::uint64_t>;
-
-/// Records nothing; says which scopes drew, and notes which seeds come.
-class FakeRecorder : public StepRecorder {
- public:
-  void run(const std::function<void()>& body) override { body(); }
-  void record(const std::function<void()>& body) override {
-    ++recorded;
-    body();
-  }
-  const Seeds& seeds() const override { return drew; }
-  void replay(const Seeds& seeds) override { replayed.push_back(seeds); }
-
-  int recorded = 0;
-  Seeds drew;
-  std::vector<Seeds> replayed;
-};
+using Seeds = FakeRecorder::Seeds;
 
 StepResult nothing(const Batch&) {
   return {};
@@ -62,8 +54,8 @@ TEST(RecordedStepTest, RefusesABatchOfAnotherShape) {
 
 TEST(RecordedStepTest, IsRecordedAgainWhereAsked) {
   FakeRecorder recorder;
-  std::vector<std::size_t> replayed;  // when the ranks met
-  RecordedStep step(recorder, {}, [&] { replayed.push_back(recorder.replayed.size()); });
+  std::vector<std::pair<int, std::size_t>> met;  // what there had been when the ranks met
+  RecordedStep step(recorder, {}, [&] { met.emplace_back(recorder.recorded, recorder.replayed.size()); });
   const Batch batch{{{at::full({3, 2}, 1.0)}}, {}, {1.0}};
   for (int i = 0; i < 3; ++i) step.run(batch, {}, nothing);
   EXPECT_EQ(recorder.recorded, 1);
@@ -71,7 +63,122 @@ TEST(RecordedStepTest, IsRecordedAgainWhereAsked) {
   for (int i = 0; i < 2; ++i) step.run(batch, {}, nothing);
   EXPECT_EQ(recorder.recorded, 2);
   EXPECT_EQ(recorder.replayed.size(), 4U);
-  EXPECT_EQ(replayed, (std::vector<std::size_t>{0, 2}));
+  EXPECT_EQ(met, (std::vector<std::pair<int, std::size_t>>{{0, 0}, {1, 0}, {1, 2}, {2, 2}}));
+}
+
+/// A step of two parameters that leaves the first one a gradient; the second one has no part in it.
+struct Trained {
+  at::Tensor first = at::zeros({2}).requires_grad_();
+  at::Tensor second = at::zeros({2}).requires_grad_();
+
+  RecordedStep::Body body() const {
+    return [first = first](const Batch&) {
+      first.mutable_grad() = at::full({2}, 1.0);
+      return StepResult{};
+    };
+  }
+};
+
+TEST(RecordedStepTest, AddsToTheGradientsThatThereAre) {
+  FakeRecorder recorder;
+  const Trained trained;
+  RecordedStep step(recorder, {trained.first, trained.second}, [] {});
+  trained.second.mutable_grad() = at::full({2}, 7.0);
+  for (int i = 1; i <= 4; ++i) {
+    step.run({}, {}, trained.body());
+    EXPECT_TRUE(trained.first.grad().equal(at::full({2}, static_cast<double>(i)))) << i;
+    EXPECT_TRUE(trained.second.grad().equal(at::full({2}, 7.0))) << i;
+  }
+  trained.first.mutable_grad() = at::Tensor();
+  for (int i = 1; i <= 2; ++i) {
+    step.run({}, {}, trained.body());
+    EXPECT_TRUE(trained.first.grad().equal(at::full({2}, static_cast<double>(i)))) << i;
+  }
+}
+
+TEST(RecordedStepTest, RefusesAParameterThatHasMoved) {
+  FakeRecorder recorder;
+  const Trained trained;
+  RecordedStep step(recorder, {trained.first}, [] {});
+  for (int i = 0; i < 3; ++i) step.run({}, {}, trained.body());
+  {
+    const c10::AutoGradMode no_grad(false);
+    trained.first.copy_(at::full({2}, 3.0));
+  }
+  EXPECT_NO_THROW(step.run({}, {}, trained.body()));
+  trained.first.set_data(at::full({2}, 4.0));
+  EXPECT_THROW(step.run({}, {}, trained.body()), InvalidConfig);
+}
+
+TEST(RecordedStepTest, RefusesABatchOfTheHostForParametersOfADevice) {
+  FakeRecorder recorder;
+  RecordedStep step(recorder, {at::zeros({2}, at::kMeta)}, [] {});
+  const Batch batch{{{at::full({3, 2}, 1.0)}}, {}, {1.0}};
+  step.run(batch, {}, nothing);
+  EXPECT_THROW(step.run(batch, {}, nothing), InvalidConfig);
+}
+
+/// Counts the steps that are begun.
+class RecordableTransport : public FaultyTransport {
+ public:
+  explicit RecordableTransport(Transport& inner) : FaultyTransport(inner, {}) {}
+  bool can_be_recorded() const override { return true; }
+  void begin_step(bool) override { ++begun; }
+  int begun = 0;
+};
+
+/// Of two ranks.
+Pipeline make_pipeline(Transport& transport, std::shared_ptr<StepRecorder> recorder) {
+  return {generate("1f1b", {2, 4}),
+          transport,
+          [](int) {
+            const at::Tensor factor = at::full({}, 2.0).requires_grad_();
+            return make_stage([factor](const Tensors& x) { return Tensors{x.at(0) * factor}; }, nullptr);
+          },
+          {.loss = [](const at::Tensor& output, const at::Tensor&) { return output.sum(); },
+           .recorder = std::move(recorder),
+           .timeout = std::chrono::seconds(20)}};
+}
+
+TEST(RecordedStepTest, TheTransportHearsOfEachReplay) {
+  run_local(2, [](Transport& local) {
+    RecordableTransport transport(local);
+    const auto recorder = std::make_shared<FakeRecorder>();
+    const Batch batch{
+        std::vector<Tensors>(4, {at::full({3}, 1.0)}), std::vector<Tensors>(4, {at::zeros({})}), {}};
+    Pipeline pipeline = make_pipeline(transport, recorder);
+    for (int step = 0; step < 5; ++step) {
+      const int before = transport.begun;
+      pipeline.step(batch);
+      EXPECT_GT(transport.begun, before);
+    }
+    EXPECT_EQ(recorder->recorded, 1);
+    EXPECT_EQ(recorder->replayed.size(), 4U);
+  });
+}
+
+TEST(RecordedStepTest, WhatWasRecordedGoesWithThePipeline) {
+  run_local(2, [](Transport& local) {
+    RecordableTransport transport(local);
+    const auto recorder = std::make_shared<FakeRecorder>();
+    {
+      const Pipeline pipeline = make_pipeline(transport, recorder);
+      EXPECT_EQ(recorder->forgotten, 0);
+    }
+    EXPECT_EQ(recorder->forgotten, 1);
+  });
+}
+
+TEST(RecordedStepTest, AllRanksRecordOrNone) {
+  run_local(2, [](Transport& local) {
+    RecordableTransport transport(local);
+    try {
+      make_pipeline(transport, local.rank() == 0 ? std::make_shared<FakeRecorder>() : nullptr);
+      ADD_FAILURE();
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr("or records its steps"));
+    }
+  });
 }
 
 }  // namespace

@@ -26,6 +26,10 @@ class StepRecorder {
 
   /// Inside run(): does what was recorded, its random scopes starting from as many other seeds.
   virtual void replay(const std::vector<std::uint64_t>& seeds) = 0;
+
+  /// Gives back what was recorded, at once or when the last replay is done: the pipeline is about to go, and
+  /// then its transport, whose communicators the recording uses.
+  virtual void forget() {}
 };
 
 }  // namespace counterflow::runtime

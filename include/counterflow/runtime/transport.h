@@ -67,7 +67,8 @@ class Transport {
 
   virtual void connect(const Wiring& wiring) = 0;
 
-  /// Says which kind of step comes: messages of a training step and of an evaluation may differ.
+  /// Says which kind of step comes: messages of a training step and of an evaluation may differ. Throws
+  /// PeerFailed where that is known, so that a recorded step is not replayed for ever without the others.
   virtual void begin_step(bool training) { static_cast<void>(training); }
 
   /// Starts to send to rank `to`.
