@@ -39,7 +39,7 @@ void finish_first(std::deque<Sum>& under_way) {
 void DeviceSums::add_up(DeviceGroup& group, int number, const std::vector<std::int32_t>& ranks,
                         Tensors& tensors) {
   const c10::AutoGradMode no_grad(false);
-  agree_on_defined(number, ranks, tensors);
+  agree_on_defined({number, turns_[number]++}, ranks, tensors);
   const std::size_t own = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
   std::deque<Sum> under_way;
   for (at::Tensor& tensor : tensors) {
@@ -54,11 +54,12 @@ void DeviceSums::add_up(DeviceGroup& group, int number, const std::vector<std::i
 }
 
 /// A tensor that is defined on one rank is defined on all: said in the first step, then assumed.
-void DeviceSums::agree_on_defined(int number, const std::vector<std::int32_t>& ranks, Tensors& tensors) {
-  const auto [known, is_new] = known_.try_emplace({number, tensors.size()});
-  if (is_new) known->second = share_shapes(number, ranks, tensors);
+void DeviceSums::agree_on_defined(const Turn& turn, const std::vector<std::int32_t>& ranks,
+                                  Tensors& tensors) {
+  const auto [known, is_new] = known_.try_emplace(turn);
+  if (is_new) known->second = share_shapes(turn, ranks, tensors);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const TensorShape& shape = known->second.tensors[i];
+    const TensorShape& shape = known->second.tensors.at(i);
     if (shape.defined == tensors[i].defined()) continue;
     if (!shape.defined)
       throw TransportError("over " + fabric_ + " a gradient that was absent in the first step stays absent");
@@ -66,16 +67,21 @@ void DeviceSums::agree_on_defined(int number, const std::vector<std::int32_t>& r
   }
 }
 
-MessageShape DeviceSums::share_shapes(int number, const std::vector<std::int32_t>& ranks,
+MessageShape DeviceSums::share_shapes(const Turn& turn, const std::vector<std::int32_t>& ranks,
                                       const Tensors& tensors) {
   const std::string prefix =
-      "counterflow/sum/" + std::to_string(number) + "/" + std::to_string(tensors.size()) + "/";
+      "counterflow/sum/" + std::to_string(turn.first) + "/" + std::to_string(turn.second) + "/";
   meeting_.set(prefix + std::to_string(rank_), to_text(MessageShape(tensors)));
   MessageShape all{tensors};
   for (const std::int32_t rank : ranks) {
     const MessageShape theirs = parse_message_shape(meeting_.fetch(prefix + std::to_string(rank)));
-    for (std::size_t i = 0; i < all.tensors.size() && i < theirs.tensors.size(); ++i)
-      if (!all.tensors[i].defined) all.tensors[i] = theirs.tensors[i];
+    for (std::size_t i = 0; i < all.tensors.size() && i < theirs.tensors.size(); ++i) {
+      TensorShape& shape = all.tensors[i];
+      if (!shape.defined) shape = theirs.tensors[i];
+      if (theirs.tensors[i].defined && !(shape == theirs.tensors[i]))
+        throw TransportError("a sum over " + shape.to_string() + " on one rank and " +
+                             theirs.tensors[i].to_string() + " on another");
+    }
   }
   return all;
 }

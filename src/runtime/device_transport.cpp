@@ -56,7 +56,10 @@ class DeviceTransport : public Transport, private Meeting {
     c10::intrusive_ptr<c10d::Store> of_beats = open_store();
     meet();
     heartbeat_.emplace(std::move(of_beats), rank, num_ranks, options.heartbeat_timeout,
-                       [this](const Heartbeat::Failure&) { abort_fabric(); });
+                       [this](const Heartbeat::Failure&) {
+                         c10::cuda::set_device(device().index());
+                         abort_fabric();
+                       });
     watcher_ = std::thread([this] { watch_faults(); });
   }
 
@@ -93,7 +96,11 @@ class DeviceTransport : public Transport, private Meeting {
     connected_ = true;
   }
 
-  void begin_step(bool training) override { training_ = training; }
+  void begin_step(bool training) override {
+    check_alive();
+    training_ = training;
+    sums_->begin_step();
+  }
 
   void send(int to, Message message) override {
     const c10::AutoGradMode no_grad(false);
@@ -107,7 +114,9 @@ class DeviceTransport : public Transport, private Meeting {
       tensor = tensor.detach().contiguous();
     }
     announce(to, out, message);
-    out.pending.push_back(std::move(message.tensors));
+    Sent& sent = out.pending.emplace_back();
+    sent.done.record(compute());  // it may be started when another stream is the current one
+    sent.tensors = std::move(message.tensors);
     if (is_cold())
       hand_over();
     else
@@ -184,7 +193,10 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   std::vector<std::string> all_gather(std::string_view bytes) override {
-    const std::string prefix = "counterflow/gather/" + std::to_string(gathered_++) + "/";
+    const std::string prefix = gather_prefix(gathered_);
+    // All have come to the last one, and so have read the one before it.
+    if (gathered_ > 1) store_->deleteKey(gather_prefix(gathered_ - 2) + std::to_string(rank_));
+    ++gathered_;
     store_->set(prefix + std::to_string(rank_), std::string(bytes) + ".");  // the store knows no empty values
     std::vector<std::string> all;
     for (int rank = 0; rank < num_ranks_; ++rank) {
@@ -206,14 +218,14 @@ class DeviceTransport : public Transport, private Meeting {
   using Kind = std::tuple<std::int32_t, bool, bool>;
 
   struct Sent {
-    CudaEvent done;
+    CudaEvent done;  ///< before the start: the tensors
     Tensors tensors;
   };
   struct Outgoing {
     DeviceLine* line = nullptr;
     std::map<Kind, MessageShape> shapes;
-    std::deque<Tensors> pending;  ///< not yet started
-    std::int64_t handed = 0;      ///< messages of cold steps that were started
+    std::deque<Sent> pending;  ///< not yet started
+    std::int64_t handed = 0;   ///< messages of cold steps that were started
     std::deque<Sent> sent;
   };
   struct Receive {
@@ -241,6 +253,10 @@ class DeviceTransport : public Transport, private Meeting {
            (training ? "training/" : "evaluation/") + std::to_string(stage) + (gradient ? "B" : "F");
   }
 
+  static std::string gather_prefix(std::int64_t number) {
+    return "counterflow/gather/" + std::to_string(number) + "/";
+  }
+
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
 
   c10::cuda::CUDAStream current_stream() const {
@@ -260,7 +276,11 @@ class DeviceTransport : public Transport, private Meeting {
   /// A rank may come long after the others: only then are its beats expected.
   void meet() {
     const std::string prefix = "counterflow/here/";
-    store_->set(prefix + std::to_string(rank_), "1");
+    const std::string mine = prefix + std::to_string(rank_);
+    if (store_->check({mine}))
+      throw TransportError("the store has been another transport's of rank " + std::to_string(rank_) +
+                           ": give each transport keys of its own (a c10d::PrefixStore over the store)");
+    store_->set(mine, "1");
     for (int rank = 0; rank < num_ranks_; ++rank)
       wait_until("rank " + std::to_string(rank) + " did not come", [&] {
         if (store_->check({prefix + std::to_string(rank)})) return true;
@@ -361,11 +381,9 @@ class DeviceTransport : public Transport, private Meeting {
     // What was made in a capture is reused by its order on one stream alone: nothing goes before flush().
     if (!is_capturing())
       while (!out.sent.empty() && out.sent.front().done.is_done()) out.sent.pop_front();
-    Sent& sent = out.sent.emplace_back();
-    sent.done.record(compute());
-    sent.done.block(out.line->stream());
-    sent.tensors = std::move(out.pending.front());
+    Sent& sent = out.sent.emplace_back(std::move(out.pending.front()));
     out.pending.pop_front();
+    sent.done.block(out.line->stream());
     out.line->send(sent.tensors);
     sent.done.record(out.line->stream());
   }
@@ -419,6 +437,7 @@ class DeviceTransport : public Transport, private Meeting {
 
   /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
   void watch_faults() {
+    c10::cuda::set_device(device().index());  // otherwise CUDA would set up the first device for this thread
     std::unique_lock lock(ends_mutex_);
     while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
       lock.unlock();

@@ -160,6 +160,52 @@ TEST_P(NcclTrainingTest, TrainsAndLeavesNothingBehind) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, NcclTrainingTest, testing::Values(2, 3, 4));
 
+TEST(NcclTest, SumsOfAGroupAreToldApartByTheirTurn) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(2, [](int rank, const fake::OpenStore& open_store) {
+    const auto transport = make_nccl_transport(open_store, rank, 2, {.heartbeat_timeout = 1s});
+    Wiring wiring;
+    wiring.groups = {{0, 1}};
+    transport->connect(wiring);
+    for (int step = 0; step < 2; ++step) {
+      transport->begin_step(true);
+      Tensors first{at::full({3}, rank + 1.0, kGpu)};
+      transport->all_reduce(0, first);
+      Tensors second{rank == 0 ? at::full({5}, 7.0, kGpu) : at::Tensor()};
+      transport->all_reduce(0, second);
+      fake::leave(first[0]);
+      fake::leave(second[0]);
+    }
+  });
+  const std::vector<double> sums{3, 3, 3, 7, 7, 7, 7, 7, 3, 3, 3, 7, 7, 7, 7, 7};
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_EQ(outcome.error, "");
+    EXPECT_EQ(outcome.numbers, sums);
+    EXPECT_STREQ(outcome.whole.misuse, "");
+  }
+}
+
+TEST(NcclTest, SumsOfOtherShapesAreAnError) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(2, [](int rank, const fake::OpenStore& open_store) {
+    const auto transport = make_nccl_transport(open_store, rank, 2, {.heartbeat_timeout = 1s});
+    Wiring wiring;
+    wiring.groups = {{0, 1}};
+    transport->connect(wiring);
+    Tensors tensors{at::full({3 + rank}, 1.0, kGpu)};
+    transport->all_reduce(0, tensors);
+  });
+  for (const Outcome& outcome : outcomes)
+    EXPECT_THAT(outcome.error, MatchesRegex("a sum over Float.[34]. on one rank and Float.[34]. on another"));
+}
+
+TEST(NcclTest, AStoreThatAnotherTransportHasUsedIsAnError) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(2, [](int rank, const fake::OpenStore& open_store) {
+    make_nccl_transport(open_store, rank, 2, {.heartbeat_timeout = 1s});
+    make_nccl_transport(open_store, rank, 2, {.heartbeat_timeout = 1s});
+  });
+  for (const Outcome& outcome : outcomes)
+    EXPECT_THAT(outcome.error, HasSubstr("give each transport keys of its own"));
+}
+
 TEST(NcclTest, ARankThatComesLateIsWaitedFor) {
   Setting setting{.steps = 1};
   setting.before = [](int rank) {
