@@ -35,6 +35,7 @@ cf::GpuLink link_of(const Options& options) {
 int gpu_of(const cf::Launch& launch) {
   const int num_gpus = c10::cuda::device_count();
   if (num_gpus == 0) throw counterflow::InvalidConfig("there is no NVIDIA GPU, or no driver for it");
+  if (num_gpus == 1) return 0;  // launchers may show each process its own one
   if (launch.local_rank >= num_gpus)
     throw counterflow::InvalidConfig("rank " + std::to_string(launch.rank) + " is process number " +
                                      std::to_string(launch.local_rank + 1) + " on its host, which has " +

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include <utility>
 
 #include "counterflow/runtime/error.h"
+#include "counterflow/runtime/log.h"
 #include "cuda_event.h"
 #include "device_transport.h"
 #include "mapped_memory.h"
@@ -228,7 +230,10 @@ class CopyFabric : public DeviceFabric {
       throw TransportError("the copy engines need at least one slot of at least one byte");
   }
 
+  /// Freeing memory waits for the device, which may still come to waits that nobody but the thread ends.
   ~CopyFabric() override {
+    if (releaser_.joinable() && cudaSetDevice(options_.device) == cudaSuccess)
+      static_cast<void>(cudaDeviceSynchronize());
     ends_ = true;
     if (releaser_.joinable()) releaser_.join();
   }
@@ -254,20 +259,17 @@ class CopyFabric : public DeviceFabric {
   /// A thread sets the flags that this rank's streams wait for, again and again, until they have nothing more
   /// to wait for: what was asked for before stays asked for.
   void abort() noexcept override {
-    releaser_ = std::thread([this] {
-      if (cudaSetDevice(options_.device) != cudaSuccess) return;
-      try {
-        release_all();
-      } catch (const std::exception&) {
-        // The device itself has failed, which ends what waits there.
-      }
-    });
+    std::call_once(aborts_, [this] { releaser_ = std::thread([this] { release(); }); });
   }
 
   /// When all ranks that this one knows have come here, none of them copies any more.
   void close() noexcept override {
     try {
       for (const auto& line : lines_) meeting_.drain(line->stream());
+    } catch (const std::exception&) {
+      return abort();
+    }
+    try {
       meeting_.set(closed_key(rank_), "1");
       for (const int peer : peers_) meeting_.fetch(closed_key(peer), std::chrono::seconds(5));
     } catch (const std::exception&) {
@@ -299,7 +301,31 @@ class CopyFabric : public DeviceFabric {
     line->meet(meeting_.fetch(key + std::to_string(peer)));
     if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);
     const std::lock_guard lock(mutex_);
-    return *lines_.emplace_back(std::move(line));
+    lines_.push_back(std::move(line));
+    warn_of_queues();
+    return *lines_.back();
+  }
+
+  /// A stream that waits for a flag holds up those that the device keeps in the same queue, what it waits for
+  /// among them.
+  void warn_of_queues() const {
+    constexpr std::size_t kQueues = 8;
+    const char* const connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    const std::size_t queues = connections == nullptr ? kQueues : std::strtoul(connections, nullptr, 10);
+    if (lines_.size() == queues && queues > 1)
+      log(LogLevel::kWarn, rank_,
+          "transfers on " + std::to_string(queues) +
+              " streams or more, beside those that compute, on a GPU that has " + std::to_string(queues) +
+              " queues for them: they may hold one another up for ever. Set CUDA_DEVICE_MAX_CONNECTIONS=32");
+  }
+
+  void release() noexcept {
+    if (cudaSetDevice(options_.device) != cudaSuccess) return;
+    try {
+      release_all();
+    } catch (const std::exception&) {
+      // The device itself has failed, which ends what waits there.
+    }
   }
 
   /// For a second at least: a recorded step waits where no line's stream shows it.
@@ -328,6 +354,7 @@ class CopyFabric : public DeviceFabric {
   std::vector<std::unique_ptr<CopyLine>> lines_;
   std::deque<CopyGroup> groups_;
   std::vector<int> peers_;
+  std::once_flag aborts_;
   std::atomic<bool> ends_ = false;
   std::thread releaser_;
 };

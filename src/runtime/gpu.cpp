@@ -1,12 +1,16 @@
 #include "counterflow/runtime/gpu.h"
 
 #include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
 
+#include <exception>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "counterflow/runtime/error.h"
 #include "counterflow/runtime/log.h"
+#include "cuda_event.h"
 #include "mapped_memory.h"
 
 namespace counterflow::runtime {
@@ -19,10 +23,34 @@ std::vector<std::string> gather(c10d::Store& store, const std::string& name, int
   store.set(prefix + std::to_string(rank), mine);
   std::vector<std::string> all;
   for (int other = 0; other < num_ranks; ++other) {
-    const auto bytes = store.get(prefix + std::to_string(other));
-    all.emplace_back(bytes.begin(), bytes.end());
+    try {
+      const auto bytes = store.get(prefix + std::to_string(other));
+      all.emplace_back(bytes.begin(), bytes.end());
+    } catch (const std::exception& error) {
+      throw TransportError("rank " + std::to_string(other) + " did not come: " + error.what());
+    }
   }
   return all;
+}
+
+/// Which GPU, or part of one, this is, wherever it is seen from.
+std::string identity_of(int device) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  return {properties.uuid.bytes, sizeof properties.uuid.bytes};
+}
+
+/// Collective. Two on one would wait for each other for ever.
+void check_own_gpus(c10d::Store& store, int rank, int num_ranks, int device) {
+  std::map<std::string, int> rank_on;
+  const auto identities = gather(store, "identity", rank, num_ranks, identity_of(device));
+  for (int other = 0; other < num_ranks; ++other) {
+    const auto [known, is_new] = rank_on.emplace(identities[other], other);
+    if (!is_new)
+      throw TransportError("ranks " + std::to_string(known->second) + " and " + std::to_string(other) +
+                           " are on the same GPU: each needs one of its own (its number among those of its "
+                           "host; CUDA_VISIBLE_DEVICES)");
+  }
 }
 
 /// Whether memory of that rank can be mapped here; what stands in the way otherwise.
@@ -35,11 +63,21 @@ std::string try_to_map(const std::string& handle) {
   }
 }
 
+/// Empty where there is none; `answer` says why.
+std::string handle_of(const SharedMemory& memory, std::string& answer) {
+  try {
+    return memory.handle();
+  } catch (const TransportError& error) {
+    answer = error.what();
+    return "";
+  }
+}
+
 /// Collective: whether all ranks reach into all others' memory, tried with a little of it.
 bool all_reach(c10d::Store& store, int rank, int num_ranks) {
-  const SharedMemory memory(1);
-  const auto handles = gather(store, "memory", rank, num_ranks, memory.handle());
   std::string mine = "yes";
+  const SharedMemory memory(1);
+  const auto handles = gather(store, "memory", rank, num_ranks, handle_of(memory, mine));
   for (int other = 0; other < num_ranks && mine == "yes"; ++other)
     if (other != rank) mine = try_to_map(handles[other]);
   for (const std::string& answer : gather(store, "reach", rank, num_ranks, mine)) {
@@ -56,10 +94,11 @@ std::unique_ptr<Transport> make_gpu_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
     const GpuOptions& options) {
   GpuLink link = options.link;
-  if (link == GpuLink::kAutomatic) {
-    c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
-    link = all_reach(*open_store(), rank, num_ranks) ? GpuLink::kCopyEngines : GpuLink::kNccl;
-  }
+  c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
+  const auto store = open_store();
+  check_own_gpus(*store, rank, num_ranks, options.device);
+  if (link == GpuLink::kAutomatic)
+    link = all_reach(*store, rank, num_ranks) ? GpuLink::kCopyEngines : GpuLink::kNccl;
   if (link == GpuLink::kNccl)
     return make_nccl_transport(open_store, rank, num_ranks,
                                {options.device, options.max_ctas, options.heartbeat_timeout});

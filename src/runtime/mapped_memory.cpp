@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
 #include <cstring>
+#include <random>
 
 #include "counterflow/runtime/error.h"
 #include "cuda_event.h"
@@ -19,15 +21,34 @@ constexpr std::size_t kBlock = std::size_t{2} << 20;
 struct Handle {
   std::array<char, 256> host{};
   long process = 0;
+  std::uint64_t token = 0;
   int device = 0;
   void* address = nullptr;
   cudaIpcMemHandle_t ipc{};
 };
 
+/// Of this process. Two in containers of one host may have the same host name and the same number.
+std::uint64_t own_token() {
+  static const std::uint64_t token = [] {
+    std::random_device random;
+    return std::uint64_t{random()} << 32 | random();
+  }();
+  return token;
+}
+
+/// As check(). Who asked may go on without: the error must not stay behind for whatever looks for one next.
+void try_to(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());
+  throw TransportError(std::string(what) + ": " + cudaGetErrorString(status) +
+                       ": these GPUs need the transport over NCCL");
+}
+
 Handle describe_here() {
   Handle here;
   if (gethostname(here.host.data(), here.host.size() - 1) != 0) here.host[0] = '?';
   here.process = getpid();
+  here.token = own_token();
   check(cudaGetDevice(&here.device), "cudaGetDevice");
   return here;
 }
@@ -42,7 +63,7 @@ void reach(int device, int other) {
   if (status == cudaErrorPeerAccessAlreadyEnabled)
     static_cast<void>(cudaGetLastError());  // it stays behind otherwise
   else
-    check(status, "cudaDeviceEnablePeerAccess");
+    try_to(status, "cudaDeviceEnablePeerAccess");
 }
 
 }  // namespace
@@ -61,7 +82,7 @@ SharedMemory::~SharedMemory() {
 std::string SharedMemory::handle() const {
   Handle handle = describe_here();
   handle.address = data_;
-  check(cudaIpcGetMemHandle(&handle.ipc, data_), "cudaIpcGetMemHandle");
+  try_to(cudaIpcGetMemHandle(&handle.ipc, data_), "cudaIpcGetMemHandle");
   return {reinterpret_cast<const char*>(&handle), sizeof handle};
 }
 
@@ -74,13 +95,13 @@ MappedMemory::MappedMemory(const std::string& bytes) {
     throw TransportError(std::string("the copy engines reach GPUs of one host only; a rank is on ") +
                          there.host.data() + ", this one on " + here.host.data() +
                          ": use the transport over NCCL");
-  if (here.process == there.process) {
+  if (here.process == there.process && here.token == there.token) {
     if (here.device != there.device) reach(here.device, there.device);
     data_ = static_cast<std::byte*>(there.address);
     return;
   }
-  check(cudaIpcOpenMemHandle(reinterpret_cast<void**>(&data_), there.ipc, cudaIpcMemLazyEnablePeerAccess),
-        "cudaIpcOpenMemHandle");
+  try_to(cudaIpcOpenMemHandle(reinterpret_cast<void**>(&data_), there.ipc, cudaIpcMemLazyEnablePeerAccess),
+         "cudaIpcOpenMemHandle");
   is_opened_ = true;
 }
 

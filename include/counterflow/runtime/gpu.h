@@ -30,7 +30,9 @@ struct GpuOptions {
   std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(10);
 };
 
-/// Collective: this rank's end. All ranks give the same link. Throws TransportError.
+/// Collective: this rank's end. All ranks give the same link. Throws TransportError, also where two ranks are
+/// on one GPU. `open_store` connects to the store that all ranks share, which holds this transport's keys
+/// alone: where there are several transports, each has a prefix of its own (c10d::PrefixStore).
 std::unique_ptr<Transport> make_gpu_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
     const GpuOptions& options = {});
