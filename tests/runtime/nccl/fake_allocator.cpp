@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "fake_memory.h"
+#include "fake_nccl.h"
 
 namespace counterflow::fake {
 namespace {
@@ -30,8 +31,11 @@ class Allocator : public CUDAAllocator {
   void recordStream(const c10::DataPtr& memory, c10::cuda::CUDAStream stream) override {
     use_on(memory.get(), stream.stream());
   }
-  /// Memory that nobody uses is given back to the device, which waits until it is idle.
-  void emptyCache(c10::MempoolId_t) override { synchronize_device(); }
+  /// Memory that nobody uses is given back to the device, which waits until all devices of the process are
+  /// idle.
+  void emptyCache(c10::MempoolId_t) override {
+    faults().one_process ? synchronize_all_devices() : synchronize_device();
+  }
   bool initialized() override { return true; }
   bool isEnabled() const override { return true; }
   std::string name() override { return "fake"; }

@@ -12,6 +12,18 @@
 namespace counterflow::fake {
 namespace {
 
+/// What share_devices() was given.
+struct Devices {
+  std::atomic<bool>* busy = nullptr;
+  int own = 0;
+  int number = 0;
+
+  void note(bool is_busy) const {
+    if (busy != nullptr) busy[own] = is_busy;
+  }
+};
+Devices g_devices;
+
 class Device {
  public:
   Device() : compute_(make_stream()) {
@@ -28,6 +40,7 @@ class Device {
   void enqueue(cudaStream_t stream, Work work) {
     const std::lock_guard lock(mutex_);
     stream->work.push_back(std::move(work));
+    g_devices.note(true);
   }
 
   bool is_idle(cudaStream_t stream) {
@@ -37,7 +50,7 @@ class Device {
 
   bool is_idle() {
     const std::lock_guard lock(mutex_);
-    return std::all_of(streams_.begin(), streams_.end(), [](const auto& one) { return one.work.empty(); });
+    return has_nothing_to_do();
   }
 
  private:
@@ -58,7 +71,12 @@ class Device {
         any = true;
       }
     }
+    if (any) g_devices.note(!has_nothing_to_do());
     return any;
+  }
+
+  bool has_nothing_to_do() const {
+    return std::all_of(streams_.begin(), streams_.end(), [](const auto& one) { return one.work.empty(); });
   }
 
   std::mutex mutex_;
@@ -103,6 +121,17 @@ void synchronize(cudaStream_t stream) {
 
 void synchronize_device() {
   poll([] { return device().is_idle(); });
+}
+
+void share_devices(std::atomic<bool>* busy, int own, int number) {
+  g_devices = {busy, own, number};
+}
+
+void synchronize_all_devices() {
+  poll([] {
+    return std::none_of(g_devices.busy, g_devices.busy + g_devices.number,
+                        [](const auto& busy) { return busy.load(); });
+  });
 }
 
 }  // namespace counterflow::fake

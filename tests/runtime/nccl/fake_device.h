@@ -46,6 +46,13 @@ cudaStream_t make_stream();
 void synchronize(cudaStream_t stream);
 void synchronize_device();
 
+/// Which devices have something to do, this one's by `own`, is from now on seen in memory that processes
+/// share.
+void share_devices(std::atomic<bool>* busy, int own, int number);
+
+/// Waits until none of them has.
+void synchronize_all_devices();
+
 /// Calls a condition again and again until it holds.
 void poll(const std::function<bool()>& condition);
 

@@ -24,6 +24,7 @@ struct Faults {
   std::atomic<bool> calls_hang = false;                  ///< ncclGroupEnd, until an abort
   std::atomic<bool> transfers_stall = false;             ///< until an abort
   std::atomic<ncclResult_t> asynchronous = ncclSuccess;  ///< of all communicators, whose transfers stall
+  std::atomic<bool> one_process = false;  ///< memory goes back to the device only when all ranks' are idle
 };
 Faults& faults();
 

@@ -115,6 +115,7 @@ std::vector<Outcome> run_ranks(int num_ranks,
   start_nccl();
   g_store_is_there = share<std::atomic<bool>>();
   Page* const pages = share<Page>(num_ranks);
+  auto* const busy = share<std::atomic<bool>>(num_ranks);
   runtime::Launch launch;
   launch.launcher = "a test";
   launch.num_ranks = num_ranks;
@@ -125,6 +126,7 @@ std::vector<Outcome> run_ranks(int num_ranks,
     processes.push_back(::fork());
     if (processes.back() != 0) continue;
     g_page = &pages[rank];
+    share_devices(busy, rank, num_ranks);
     launch.rank = launch.local_rank = rank;
     launch.hosts_store = rank == 0;
     run_rank(launch, body);
