@@ -32,6 +32,7 @@ class Input {
     const across = (event.shiftKey && event.deltaX === 0 ? event.deltaY : event.deltaX) * scale;
     const down = event.shiftKey ? 0 : event.deltaY * scale;
     if (Math.abs(across) > Math.abs(down)) {
+      this.actions.hover(null);
       this.chart.view.pan(across * this.timePerPixel);
     } else {
       this.zoomAt(event.offsetX, Math.exp(down * (event.ctrlKey ? 0.01 : 0.002)));
@@ -108,6 +109,7 @@ class Input {
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (run === undefined) return;
     event.preventDefault();
+    this.actions.hover(null);  // what was under the pointer may move away
     run();
   }
 }

@@ -175,7 +175,8 @@ class PageTest(unittest.TestCase):
         self.browser.press("Enter")
         self.assertIn("2F5", self.chosen())
         self.assertEqual(self.matches(), "1 of 1")
-        for query, answer in (("F5", "4 found"), ("f5", "4 found"), ("2F99", "none"), ("2X5", "expected like 2F5")):
+        for query, answer in (("F5", "4 found"), ("f5", "4 found"), ("2F99", "none"), ("2X5", "expected like 2F5"),
+                              ("(2F6;1B", "1 found"), ("(2f6;1b0)overlap_f_b", "1 found"), ("(2F5", "none")):
             self.browser.run("document.getElementById('query').select()")
             self.browser.type(query)
             self.assertEqual(self.matches(), answer)
@@ -240,6 +241,9 @@ class PageTest(unittest.TestCase):
         for part in ("2F1", "forward, stage 2, micro-batch 1", "rank 2, 3 to 4 (1)", "1F1 from rank 1, there 3",
                      "2F0 before it on the rank, until 3", "3F1 on rank 3, from 6"):
             self.assertIn(part, text)
+        self.focus_chart()
+        self.browser.press("d")  # moves what was under the pointer
+        self.assertTrue(self.browser.run("document.getElementById('tooltip').hidden"))
 
     def test_a_chosen_action_shows_its_chain(self):
         self.show("1f1b", 4, 8)
@@ -333,6 +337,7 @@ class PageTest(unittest.TestCase):
         for part in ("dualpipe, run", "waiting for a peer", "transfer", "launch gap", "imbalance"):
             self.assertIn(part, text)
         self.assertEqual(self.browser.run("document.querySelectorAll('#idle-times td:first-child').length"), 4)
+        self.assertTrue(self.browser.run("(dialog => dialog.scrollWidth <= dialog.clientWidth)(document.getElementById('idle-times'))"))
         self.browser.press("Escape")
 
     def test_opens_and_pans_64_ranks_and_512_micro_batches(self):
