@@ -30,6 +30,15 @@ CLI::Validator whole_number(std::int64_t least, std::int64_t most) {
   return CLI::Validator(check, "");
 }
 
+CLI::Validator seconds() {
+  const auto check = [](const std::string& text) -> std::string {
+    double number = -1;
+    if (read(text, number) && number >= 0 && number <= kMaxCount) return "";
+    return expected("a number of seconds from 0 to " + std::to_string(kMaxCount), text);
+  };
+  return CLI::Validator(check, "");
+}
+
 CLI::Validator ratio() {
   const auto check = [](const std::string& text) -> std::string {
     double number = -1;

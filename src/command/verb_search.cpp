@@ -250,7 +250,7 @@ Verb search_verb(CLI::App& app) {
       ->type_name("BYTES");
   verb->add_option("--seconds", request.seconds,
                    "Time to search at most (10); Ctrl-C ends it earlier, with the best so far")
-      ->check(CLI::NonNegativeNumber)
+      ->check(seconds())
       ->type_name("S");
   verb->add_option("--seed", request.seed, "Another seed searches elsewhere (1)")
       ->check(whole_number(0, kMaxNumber))

@@ -124,6 +124,11 @@ TEST(UsageTest, RefusesArgumentsThatAreMissingUnknownOrNoNumber) {
                  "--p2p: expected a whole number from 0 to 1000000000000, found \"-1\"" + end);
   expect_refused({"simulate", "a", "--cost", "f=1", "--cost-file", "b"}, "--cost excludes --cost-file" + end);
   expect_refused({"simulate", "a", "--cost-file", "b", "--p2p", "1"}, "--p2p excludes --cost-file" + end);
+  for (const std::string bad : {"-1", "nan", "inf", "1e300", "2s"}) {
+    expect_refused(
+        {"search", "--ranks", "2", "--micro-batches", "2", "--seconds", bad},
+        "--seconds: expected a number of seconds from 0 to 1000000000, found \"" + bad + "\"" + end);
+  }
   expect_refused({"verify", "a", "--max-bubble-ratio", "nan"},
                  "--max-bubble-ratio: expected a number from 0 to 1, found \"nan\"" + end);
   expect_refused({"verify", "a", "--receive-buffers", "0"},
