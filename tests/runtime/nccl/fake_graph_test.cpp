@@ -1,8 +1,11 @@
 // The fake of CUDA graphs keeps the real ones' rules: tests of recorded steps rest on that.
 #include "fake_graph.h"
 
+#include <cuda.h>
+#include <cudaTypedefs.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -48,6 +51,23 @@ struct Capturing {
   const cudaStream_t second = make_stream();
   std::shared_ptr<Graph> graph;
 };
+
+/// The driver's functions, found as a program finds them.
+void on_number(const char* name, cudaStream_t stream, CUdeviceptr address, unsigned int value,
+               unsigned int flags) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  expect(cudaSuccess, cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &result));
+  if (result != cudaDriverEntryPointSuccess) throw std::runtime_error("there is no such function");
+  const auto call = reinterpret_cast<PFN_cuStreamWaitValue32_v11070>(function);  // both are of one type
+  if (call(stream, address, value, flags) != CUDA_SUCCESS) throw std::runtime_error("it failed");
+}
+void write(cudaStream_t stream, CUdeviceptr address, unsigned int value) {
+  on_number("cuStreamWriteValue32", stream, address, value, CU_STREAM_WRITE_VALUE_DEFAULT);
+}
+void wait_until(cudaStream_t stream, CUdeviceptr address, unsigned int value) {
+  on_number("cuStreamWaitValue32", stream, address, value, CU_STREAM_WAIT_VALUE_EQ);
+}
 
 bool nothing() {
   return true;
@@ -167,6 +187,28 @@ TEST(FakeGraphTest, NotesAReplayWithoutItsMemory) {
               Graph::launch(capture.graph, capture.first);
             }),
             "a graph was replayed after memory that it uses was given back");
+}
+
+TEST(FakeGraphTest, StreamsWriteNumbersAndWaitForThem) {
+  EXPECT_EQ(trouble_of([] {
+              std::uint32_t* number = nullptr;
+              cudaHostAlloc(reinterpret_cast<void**>(&number), sizeof *number, cudaHostAllocMapped);
+              const auto address = reinterpret_cast<CUdeviceptr>(number);
+              Capturing capture;
+              wait_until(capture.first, address, 1);
+              write(capture.first, address, 2);
+              expect(cudaSuccess, capture.end());
+              for (int i = 0; i < 2; ++i) {
+                Graph::launch(capture.graph, capture.first);
+                if (cudaStreamQuery(capture.first) != cudaErrorNotReady)
+                  throw std::runtime_error("it did not wait");
+                write(capture.second, address, 1);
+                wait_until(capture.second, address, 2);
+                synchronize_device();
+              }
+              cudaFreeHost(number);
+            }),
+            "");
 }
 
 }  // namespace
