@@ -113,7 +113,7 @@ class LocalTransport : public Transport {
   }
 
   void all_reduce(int group, Tensors& tensors) override {
-    meet(group, &tensors, [](const std::map<int, void*>& brought) {
+    meet("the sum", group, &tensors, [](const std::map<int, void*>& brought) {
       const c10::AutoGradMode no_grad(false);
       const std::vector<Tensors*> ranks = by_rank(brought);
       for (const Tensors* other : ranks)
@@ -126,19 +126,20 @@ class LocalTransport : public Transport {
   }
 
   void broadcast(int group, int root, Tensors& tensors) override {
-    meet(group, &tensors, [root](const std::map<int, void*>& brought) {
-      const c10::AutoGradMode no_grad(false);
-      const Tensors& source = *static_cast<Tensors*>(brought.at(root));
-      for (const auto& [rank, pointer] : brought) {
-        Tensors& target = *static_cast<Tensors*>(pointer);
-        if (!alike(source, target))
-          throw TransportError("rank " + std::to_string(root) + " starts with " + describe(source) +
-                               ", rank " + std::to_string(rank) + " with " + describe(target));
-        if (rank == root) continue;
-        for (std::size_t i = 0; i < source.size(); ++i) target[i].copy_(source[i]);
-        finish_work(target);
-      }
-    });
+    meet("the broadcast from rank " + std::to_string(root), group, &tensors,
+         [root](const std::map<int, void*>& brought) {
+           const c10::AutoGradMode no_grad(false);
+           const Tensors& source = *static_cast<Tensors*>(brought.at(root));
+           for (const auto& [rank, pointer] : brought) {
+             Tensors& target = *static_cast<Tensors*>(pointer);
+             if (!alike(source, target))
+               throw TransportError("rank " + std::to_string(root) + " starts with " + describe(source) +
+                                    ", rank " + std::to_string(rank) + " with " + describe(target));
+             if (rank == root) continue;
+             for (std::size_t i = 0; i < source.size(); ++i) target[i].copy_(source[i]);
+             finish_work(target);
+           }
+         });
   }
 
   std::vector<std::string> all_gather(std::string_view bytes) override {
@@ -149,11 +150,12 @@ class LocalTransport : public Transport {
     Gathered gathered{bytes, {}};
     std::vector<std::int32_t> everybody(num_ranks());
     std::iota(everybody.begin(), everybody.end(), 0);
-    hub_->meet(everybody, rank_, &gathered, wiring_.timeout, [](const std::map<int, void*>& brought) {
-      for (const auto& [rank, pointer] : brought)
-        for (const auto& [other, from] : brought)
-          static_cast<Gathered*>(pointer)->all.emplace_back(static_cast<Gathered*>(from)->mine);
-    });
+    hub_->meet(everybody, rank_, "a gathering of all", &gathered, wiring_.timeout,
+               [](const std::map<int, void*>& brought) {
+                 for (const auto& [rank, pointer] : brought)
+                   for (const auto& [other, from] : brought)
+                     static_cast<Gathered*>(pointer)->all.emplace_back(static_cast<Gathered*>(from)->mine);
+               });
     return std::move(gathered.all);
   }
 
@@ -199,9 +201,10 @@ class LocalTransport : public Transport {
                            " where " + to_string(receive.producer) + " was expected");
   }
 
-  void meet(int group, Tensors* tensors, const LocalHub::Act& act) {
+  void meet(const std::string& call, int group, Tensors* tensors, const LocalHub::Act& act) {
     finish_work(*tensors);
-    hub_->meet(wiring_.groups.at(group), rank_, tensors, wiring_.timeout, act);
+    hub_->meet(wiring_.groups.at(group), rank_, call + " over group " + std::to_string(group), tensors,
+               wiring_.timeout, act);
   }
 
   const std::shared_ptr<LocalHub> hub_;

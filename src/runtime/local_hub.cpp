@@ -50,12 +50,13 @@ void LocalHub::wait(Box& box, std::unique_lock<std::mutex>& lock, int for_rank, 
   }
 }
 
-void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, void* brought, Timeout timeout,
-                    const Act& act) {
+void LocalHub::meet(const std::vector<std::int32_t>& members, int rank, const std::string& call,
+                    void* brought, Timeout timeout, const Act& act) {
   std::unique_lock lock(meeting_mutex_);
   check_failure();
   Meeting& meeting = meetings_[members];
   meeting.brought[rank] = brought;
+  meeting.calls[rank] = call;
   if (meeting.brought.size() == members.size()) {
     finish(meeting, act);
     return;
@@ -77,6 +78,7 @@ void LocalHub::finish(Meeting& meeting, const Act& act) {
     met_.notify_all();
   };
   try {
+    check_calls(meeting);
     act(meeting.brought);
   } catch (const std::exception& error) {
     meeting.error = error.what();
@@ -84,6 +86,14 @@ void LocalHub::finish(Meeting& meeting, const Act& act) {
     throw;
   }
   end();
+}
+
+void LocalHub::check_calls(const Meeting& meeting) {
+  const auto& [first, call] = *meeting.calls.begin();
+  for (const auto& [rank, other] : meeting.calls)
+    if (other != call)
+      throw TransportError("rank " + std::to_string(rank) + " is at " + other + ", rank " +
+                           std::to_string(first) + " at " + call);
 }
 
 void LocalHub::wait_for_meeting(const Meeting& meeting, const std::vector<std::int32_t>& members,

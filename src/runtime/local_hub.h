@@ -45,10 +45,11 @@ class LocalHub {
   void wait_received(int from, std::int64_t sent, Timeout timeout);
 
   /// Blocks until all members of a group have come; the last to come runs `act` with what all brought, by
-  /// rank, before any goes on. What `act` throws all of them throw, the others as a TransportError.
+  /// rank, before any goes on. What `act` throws all of them throw, the others as a TransportError. `call`
+  /// says what is done, and must be the same everywhere.
   using Act = std::function<void(const std::map<int, void*>& brought)>;
-  void meet(const std::vector<std::int32_t>& members, int rank, void* brought, Timeout timeout,
-            const Act& act);
+  void meet(const std::vector<std::int32_t>& members, int rank, const std::string& call, void* brought,
+            Timeout timeout, const Act& act);
 
   void abort(int rank, std::string_view reason) noexcept;
 
@@ -73,6 +74,7 @@ class LocalHub {
 
   struct Meeting {
     std::map<int, void*> brought;
+    std::map<int, std::string> calls;  ///< by rank
     std::uint64_t generation = 0;
     std::string error{};  ///< of what all did together last
   };
@@ -84,6 +86,7 @@ class LocalHub {
             const std::function<bool()>& done);
 
   void finish(Meeting& meeting, const Act& act);
+  static void check_calls(const Meeting& meeting);
   void wait_for_meeting(const Meeting& meeting, const std::vector<std::int32_t>& members,
                         std::unique_lock<std::mutex>& lock, Timeout timeout);
 

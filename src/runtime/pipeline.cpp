@@ -231,7 +231,7 @@ class Pipeline::Impl {
       trial_->note(std::chrono::duration<double>(Clock::now() - begin).count());
     }
     if (trial_->decides())
-      for (double& time : trial_->best()) time = add_over_ranks(time);
+      for (double& time : trial_->best()) time = add_over_ranks("comparing numbers of streams", time);
     trial_->next();
     if (!trial_->is_over()) return;
     log(LogLevel::kInfo, transport_.rank(),
@@ -361,16 +361,20 @@ class Pipeline::Impl {
   }
 
   double sum_over_ranks(const char* doing, double mine) {
-    return guard_.run(doing, [&] { return add_over_ranks(mine); });
+    return guard_.run(doing, [&] { return add_over_ranks(doing, mine); });
   }
 
-  double add_over_ranks(double mine) {
-    char bytes[sizeof mine];
-    std::memcpy(bytes, &mine, sizeof mine);
+  double add_over_ranks(const std::string& doing, double mine) {
+    std::string bytes(sizeof mine, '\0');
+    std::memcpy(bytes.data(), &mine, sizeof mine);
+    const std::vector<std::string> all = transport_.all_gather(bytes + doing);
     double sum = 0;
-    for (const std::string& from_rank : transport_.all_gather({bytes, sizeof mine})) {
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      if (all[rank].size() < sizeof mine || all[rank].compare(sizeof mine, std::string::npos, doing) != 0)
+        throw TransportError("rank " + std::to_string(rank) +
+                             " is at something else: all ranks make the same calls in the same order");
       double theirs = 0;
-      std::memcpy(&theirs, from_rank.data(), std::min(from_rank.size(), sizeof theirs));
+      std::memcpy(&theirs, all[rank].data(), sizeof theirs);
       sum += theirs;
     }
     return sum;

@@ -375,6 +375,17 @@ TEST(FailureTest, NumbersThatMakeNoSenseAreRefused) {
   });
 }
 
+TEST(FailureTest, RanksThatMakeOtherCallsFindOut) {
+  const auto mix_up = [] {
+    run_pair([](Transport& transport, Pipeline& pipeline, torch::nn::Linear&) {
+      const StepResult result = pipeline.step(ones(4));
+      transport.rank() == 0 ? pipeline.total_loss(result) : pipeline.clip_gradient_norm(1);
+    });
+  };
+  EXPECT_THAT(mix_up, testing::ThrowsMessage<Error>(HasSubstr(
+                          "is at something else: all ranks make the same calls in the same order")));
+}
+
 TEST(FailureTest, NoStepIsTakenInInferenceMode) {
   EXPECT_THAT(
       [] {

@@ -211,6 +211,16 @@ TEST_P(TransportTest, MistakesAreErrors) {
     Tensors tensors{at::zeros({transport.rank() + 1})};
     EXPECT_THROW(transport.all_reduce(0, tensors), TransportError);
   });
+  run(2, [](Transport& transport) {
+    Wiring wiring;
+    wiring.groups = {{0, 1}};
+    transport.connect(wiring);
+    Tensors tensors{at::zeros({1})};
+    const auto call = [&] {
+      transport.rank() == 0 ? transport.all_reduce(0, tensors) : transport.broadcast(0, 0, tensors);
+    };
+    EXPECT_THROW(call(), TransportError) << "another call than the other rank's";
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Worlds, TransportTest, testing::ValuesIn(worlds()),
