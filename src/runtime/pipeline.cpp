@@ -83,7 +83,7 @@ class Pipeline::Impl {
         return result;
       };
       if (wide_gradients_) wide_gradients_->widen();  // those that there are
-      transport_.begin_step(true);  // a replay asks it for nothing else
+      transport_.begin_step(true);                    // a replay asks it for nothing else
       if (trial_) begin_trial();
       const Clock::time_point begin = Clock::now();
       StepResult result = recorded_ ? recorded_->run(batch, seeds(), body) : body(batch);

@@ -4,10 +4,13 @@
 //                                           (launch.h)
 //   gpu_conformance threads LINK RANKS      ranks are threads, a GPU each
 //   gpu_conformance local - RANKS           ranks are threads that share the GPUs there are
-//   gpu_conformance killed|throws|stuck LINK
-//                                           as processes: rank 1 ends badly, the others must notice
+//   gpu_conformance killed|throws|stuck|misfit|killed-recorded LINK
+//                                           as processes: rank 1 ends badly, the others must notice; with
+//                                           misfit it has a batch that does not fit its recorded step
+//   gpu_conformance shared LINK             as processes: all on one GPU, which is refused
 //
 // LINK is nccl, copy or automatic (gpu.h).
+#include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -148,8 +151,18 @@ void check_leaks(const Launch& launch, const OpenStore& open_store, int device) 
               static_cast<long long>(tensors.back()), free[2], free.back());
 }
 
-/// One forward of rank 1 ends badly in the third step. What the other ranks see, and how soon.
+/// Rank 1's, of a step in which it ends badly before it is replayed.
+void spoil(const std::string& how, Batch& batch) {
+  if (how == "killed-recorded") kill(getpid(), SIGKILL);
+  for (Tensors& targets : batch.targets)
+    for (at::Tensor& target : targets) target = at::cat({target, target});
+}
+
+/// One forward of rank 1 ends badly in the third step, or a recorded step does. What the other ranks see, and
+/// how soon.
 void end_badly(const std::string& how, const Launch& launch, const OpenStore& open_store, int device) {
+  const bool records = how == "misfit" || how == "killed-recorded";
+  const auto recorder = records ? make_cuda_recorder(device) : nullptr;  // outlives the transport, as it may
   const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
   const auto on_cpu = make_model(kCases[2], schedule.num_stages());
   const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)),
@@ -159,6 +172,7 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
                          {.link = g_link, .device = device, .heartbeat_timeout = std::chrono::seconds(3)});
   PipelineOptions options = options_for(model);
   options.timeout = std::chrono::seconds(how == "stuck" ? 4 : 60);
+  options.recorder = recorder;
   int forwards = 0;
   Pipeline pipeline(
       schedule, *transport,
@@ -179,13 +193,15 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   Clock::time_point last = Clock::now();
   try {
     for (int step = 0; step < 20; ++step) {
-      pipeline.step(batch_of(model, pipeline, step));
+      Batch batch = batch_of(model, pipeline, step);
+      if (records && launch.rank == 1 && step == 5) spoil(how, batch);
+      pipeline.step(batch);
       cudaDeviceSynchronize();
       last = Clock::now();
     }
     std::printf("FAILED %s, rank %d: noticed nothing\n", how.c_str(), launch.rank);
     ++g_failed;
-  } catch (const StepFailed& error) {
+  } catch (const Error& error) {
     const double seconds = seconds_since(last);
     ++g_checked;
     const bool good = seconds < (launch.rank == 1 ? 14 : 9);
@@ -195,12 +211,24 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   }
 }
 
+/// Must be told, and soon.
+void share_a_gpu(const Launch& launch, const OpenStore& open_store) {
+  std::string said = "nothing";
+  try {
+    make_gpu_transport(open_store, launch.rank, launch.num_ranks, {.link = g_link, .device = 0});
+  } catch (const TransportError& error) {
+    said = error.what();
+  }
+  report(said.find("on the same GPU") != std::string::npos, launch.rank, "ranks that share a GPU: " + said);
+}
+
 void run_processes(const std::string& mode) {
   const Launch launch = read_launch();
   const OpenStore open = [&] { return open_store(launch, std::chrono::seconds(60)); };
   const auto hold = open();  // the store stays while this process does
   const int device = launch.local_rank;
   const auto start = Clock::now();
+  if (mode == "shared") return share_a_gpu(launch, open);
   if (mode != "processes") return end_badly(mode, launch, open, device);
   check_all(open, launch.rank, launch.num_ranks, device);
   check_leaks(launch, open, device);
