@@ -34,7 +34,8 @@ std::string format_torch(const Schedule& schedule);
 std::string format_json(const Schedule& schedule);
 
 /// A name as part of a line that people or CI systems read, whatever a file says: U+FFFD for each byte that
-/// is no UTF-8, `?` for control characters, so that it can neither begin a line nor move a terminal's cursor.
+/// is no UTF-8, `?` for control characters, so that it can neither begin a line nor move a terminal's cursor,
+/// and "..." for what follows 4096 bytes.
 std::string printable(std::string_view name);
 
 /// Writes a text to a file, whole or not at all, or to standard output where `path` is "-". Throws Error.

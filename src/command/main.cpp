@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "counterflow/error.h"
+#include "counterflow/format.h"
 #include "help.h"
 #include "terminal.h"
 #include "verb.h"
@@ -64,7 +66,9 @@ ExitStatus run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
-    app.exit(help);  // --help and --version
+    std::ostringstream text;  // of --help and --version
+    app.exit(help, text);
+    write_file("-", text.str());
     return kOk;
   }
   for (const Verb& verb : verbs) {

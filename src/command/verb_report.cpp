@@ -42,7 +42,9 @@ std::string report_run(const std::string& text, const std::string& name, const O
 std::string report_profile(const std::string& text, const std::string& name, const Options& options) {
   if (!options.schedule.empty() || options.costs.given())
     throw InvalidConfig(
-        "expected a recording for --schedule and costs, found a profiler's trace; leave them out");
+        "--schedule and costs: expected a recording, JSON that begins with counterflow_recording, found "
+        "none; "
+        "leave both out for a profiler's trace");
   const ProfileTrace trace = parse_profile_trace(text, name);
   if (!options.cost_output.empty()) write_file(options.cost_output, format_cost_model(costs_of(trace)));
   return options.json ? profile_report_json(trace) : profile_report_text(trace, name);

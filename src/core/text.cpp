@@ -73,8 +73,9 @@ std::string valid_utf8(std::string_view text) {
 }
 
 std::string printable(std::string_view name) {
+  constexpr std::size_t kMost = 4096;  // as long as a path may be
   std::string out;
-  const std::string valid = valid_utf8(name);
+  const std::string valid = valid_utf8(name.substr(0, kMost));
   for (std::size_t i = 0; i < valid.size(); ++i) {
     const auto byte = static_cast<unsigned char>(valid[i]);
     // U+0080 to U+009F are two bytes, and control characters to many terminals.
@@ -83,7 +84,7 @@ std::string printable(std::string_view name) {
     out += is_control ? '?' : valid[i];
     if (is_late) ++i;
   }
-  return out;
+  return name.size() > kMost ? out + "..." : out;
 }
 
 std::string quote(std::string_view text) {

@@ -191,6 +191,8 @@ TEST(UsageTest, SaysWhereItCouldNotWrite) {
   const CommandResult full = run_shell("counterflow list >/dev/full");
   EXPECT_EQ(full.status, 2);
   EXPECT_EQ(full.err, "counterflow: cannot write standard output: No space left on device\n");
+  EXPECT_EQ(run_shell("counterflow generate --help >/dev/full").status, 2);
+  EXPECT_EQ(run_shell("counterflow --version >/dev/full").status, 2);
   expect_refused({"generate", "1f1b", "--ranks", "2", "--micro-batches", "2", "-o", "/no/such/folder/a.csv"},
                  "cannot write /no/such/folder/a.csv: No such file or directory");
 }

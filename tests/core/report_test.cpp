@@ -112,6 +112,8 @@ TEST(PrintableTest, KeepsUtf8AndNothingElse) {
     for (std::size_t i = 0; i < bad.size(); ++i) expected += "\xef\xbf\xbd";
     EXPECT_EQ(printable(bad + "a"), expected + "a");
   }
+  EXPECT_EQ(printable(std::string(4096, 'a')), std::string(4096, 'a'));
+  EXPECT_EQ(printable(std::string(1 << 20, 'a')), std::string(4096, 'a') + "...");
 }
 
 TEST(ReportTest, JudgesAFileAndFindsTheLinesOfItsRanks) {
