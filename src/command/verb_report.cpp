@@ -44,7 +44,7 @@ std::string report_profile(const std::string& text, const std::string& name, con
     throw InvalidConfig(
         "--schedule and costs: expected a recording, JSON that begins with counterflow_recording, found "
         "none; "
-        "leave both out for a profiler's trace");
+        "leave them out for a profiler's trace");
   const ProfileTrace trace = parse_profile_trace(text, name);
   if (!options.cost_output.empty()) write_file(options.cost_output, format_cost_model(costs_of(trace)));
   return options.json ? profile_report_json(trace) : profile_report_text(trace, name);
