@@ -1,7 +1,9 @@
 #include "fake_allocator.h"
 
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <thread>
 
 #include "fake_memory.h"
 #include "fake_nccl.h"
@@ -34,6 +36,7 @@ class Allocator : public CUDAAllocator {
   /// Memory that nobody uses is given back to the device, which waits until all devices of the process are
   /// idle.
   void emptyCache(c10::MempoolId_t) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(faults().frees_take_ms));
     faults().one_process ? synchronize_all_devices() : synchronize_device();
   }
   bool initialized() override { return true; }

@@ -25,6 +25,7 @@ struct Faults {
   std::atomic<bool> transfers_stall = false;             ///< until an abort
   std::atomic<ncclResult_t> asynchronous = ncclSuccess;  ///< of all communicators, whose transfers stall
   std::atomic<bool> one_process = false;  ///< memory goes back to the device only when all ranks' are idle
+  std::atomic<int> frees_take_ms = 0;     ///< before they wait for that
 };
 Faults& faults();
 

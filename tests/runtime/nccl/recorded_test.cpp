@@ -202,7 +202,7 @@ TEST(RecordedTest, NoRankReplaysWhileAnotherRecords) {
   Setting setting{.steps = 9, .streams = 0};
   setting.between = [](int rank) {
     fake::faults().one_process = true;
-    if (rank == 1) std::this_thread::sleep_for(200ms);  // before the step that is recorded again
+    if (rank == 1) fake::faults().frees_take_ms = 200;  // in the step that is recorded again
   };
   expect_trains_as_unrecorded(setting);
 }
