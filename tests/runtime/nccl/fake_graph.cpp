@@ -20,10 +20,11 @@ class Graph::Run {
     for (const Node& node : graph_->nodes_) work_.push_back(node.work);
   }
 
-  /// Nodes get ahead side by side.
+  /// Nodes get ahead side by side, the last that may first: where a dependency is missing, what comes out is
+  /// wrong.
   bool advance() {
     bool all = true;
-    for (std::size_t i = 0; i < work_.size(); ++i) {
+    for (std::size_t i = work_.size(); i-- > 0;) {
       if (!done_[i] && is_ready(i)) done_[i] = work_[i]();
       all &= done_[i];
     }

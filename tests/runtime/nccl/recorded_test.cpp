@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -52,6 +53,7 @@ struct Setting {
   bool records = true;
   bool evaluates = true;  ///< after some steps
   int streams = 1;
+  std::optional<at::ScalarType> gradient_type{};
   std::chrono::milliseconds timeout = 20s;
   std::function<std::shared_ptr<StepRecorder>()> recorder = [] { return make_cuda_recorder(0); };
   std::function<int(int step)> rows = [](int) { return 2; };  ///< of a micro-batch
@@ -95,6 +97,7 @@ void train(const Setting& setting, int rank, const fake::OpenStore& open_store) 
   };
   if (setting.records) options.recorder = setting.recorder();
   options.streams = setting.streams;
+  options.gradient_type = setting.gradient_type;
   options.timeout = setting.timeout;
   Pipeline pipeline(
       generate(setting.generator, {setting.num_ranks, setting.num_micro_batches}), *transport,
@@ -190,6 +193,13 @@ TEST(RecordedTest, TrainsAsUnrecordedStepsOnAsManyStreamsAsAsked) {
         {.generator = "dualpipe", .num_ranks = 4, .num_micro_batches = 8, .steps = 4, .streams = streams});
 }
 
+/// These are added up outside of autograd, which knows of no other stream.
+TEST(RecordedTest, TrainsAsUnrecordedStepsWithWiderGradients) {
+  for (const std::string_view generator : {"dualpipe", "zb-h1"})
+    expect_trains_as_unrecorded(
+        {.generator = generator, .steps = 4, .streams = 2, .gradient_type = at::kDouble});
+}
+
 TEST(RecordedTest, TrainsAsUnrecordedStepsOnEightRanks) {
   expect_trains_as_unrecorded({.num_ranks = 8, .num_micro_batches = 8, .steps = 4});
   expect_trains_as_unrecorded(
@@ -204,6 +214,13 @@ TEST(RecordedTest, NoRankReplaysWhileAnotherRecords) {
     fake::faults().one_process = true;
     if (rank == 1) fake::faults().frees_take_ms = 200;  // in the step that is recorded again
   };
+  expect_trains_as_unrecorded(setting);
+}
+
+/// So that those who watch the transport meanwhile look at what is recorded.
+TEST(RecordedTest, ARecordingMayTakeLong) {
+  Setting setting{.steps = 2};
+  setting.forward = [](int, const at::Tensor&) { std::this_thread::sleep_for(100ms); };
   expect_trains_as_unrecorded(setting);
 }
 
