@@ -16,8 +16,8 @@ std::string text_of(const Program& program, const Schedule& schedule, int rank) 
   return text;
 }
 
-// Rank 0 has a channel to and from each of 20000: looking through them for each message would take longer than
-// all else, and with 65536 minutes.
+// Rank 0 has a channel to and from each of 20000: looking through them for each message would take longer
+// than all else, and with 65536 minutes.
 TEST(LowerTest, ManyRanksMayTalkToOne) {
   constexpr int kRanks = 20000;
   constexpr int kMicroBatches = 10;
