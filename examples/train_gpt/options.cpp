@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
+#include <system_error>
 
 #include "counterflow/error.h"
 #include "counterflow/format.h"
@@ -12,11 +14,23 @@
 namespace train_gpt {
 namespace {
 
+/// A number above 0, or not below 0. CLI11's own messages name the largest double.
+CLI::Validator number(bool or_zero) {
+  const auto check = [or_zero](const std::string& text) -> std::string {
+    double value = -1;
+    std::from_chars(text.data(), text.data() + text.size(), value);
+    if (value > 0 || (or_zero && value == 0)) return "";
+    return std::string("expected a number ") + (or_zero ? "that is not negative" : "above 0") + ", found " +
+           text;
+  };
+  return {check, or_zero ? "NONNEGATIVE" : "POSITIVE"};
+}
+
 void add_model_options(CLI::App& app, ModelOptions& model) {
-  app.add_option("--layers", model.layers, "transformer blocks")->check(CLI::PositiveNumber);
-  app.add_option("--dim", model.dim, "width of the model")->check(CLI::PositiveNumber);
-  app.add_option("--heads", model.heads, "attention heads")->check(CLI::PositiveNumber);
-  app.add_option("--context", model.context, "bytes of a sequence")->check(CLI::PositiveNumber);
+  app.add_option("--layers", model.layers, "transformer blocks")->check(number(false));
+  app.add_option("--dim", model.dim, "width of the model")->check(number(false));
+  app.add_option("--heads", model.heads, "attention heads")->check(number(false));
+  app.add_option("--context", model.context, "bytes of a sequence")->check(number(false));
   app.add_option("--dropout", model.dropout, "share of activations dropped in training")
       ->check(CLI::Range(0.0, 0.9));
   app.add_flag("--tied", model.tied, "one matrix for embedding and prediction, on the first and last stage");
@@ -26,10 +40,10 @@ void add_model_options(CLI::App& app, ModelOptions& model) {
 void add_pipeline_options(CLI::App& app, Options& options) {
   app.add_option("--schedule", options.schedule, "a generator (`counterflow list`) or a schedule file");
   app.add_option("--ranks", options.ranks, "ranks; a file has its own number")
-      ->check(CLI::PositiveNumber)
+      ->check(number(false))
       ->default_str("4, on GPUs as many as were launched");
   app.add_option("--micro-batches", options.micro_batches, "micro-batches a step; a file has its own number")
-      ->check(CLI::PositiveNumber);
+      ->check(number(false));
   app.add_option("--transport", options.transport,
                  "ranks as threads (local); as processes under mpirun (mpi); as processes with a GPU each "
                  "under torchrun, mpirun or srun: over NCCL (nccl), by the GPUs' copy engines (copy), or by "
@@ -40,18 +54,17 @@ void add_pipeline_options(CLI::App& app, Options& options) {
 }
 
 void add_run_options(CLI::App& app, Options& options) {
-  app.add_option("--batch", options.batch, "sequences a step")->check(CLI::PositiveNumber);
-  app.add_option("--steps", options.steps, "optimizer steps in all")->check(CLI::PositiveNumber);
-  app.add_option("--lr", options.learning_rate, "highest learning rate")->check(CLI::PositiveNumber);
+  app.add_option("--batch", options.batch, "sequences a step")->check(number(false));
+  app.add_option("--steps", options.steps, "optimizer steps in all")->check(number(false));
+  app.add_option("--lr", options.learning_rate, "highest learning rate")->check(number(false));
   app.add_option("--checkpoint", options.checkpoint, "folder to save the run in");
   app.add_option("--checkpoint-every", options.checkpoint_every, "steps; 0: only at the end")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number(true));
   app.add_option("--resume", options.resume, "folder of a checkpoint to go on from")
       ->check(CLI::ExistingDirectory);
   app.add_option("--check-steps", options.check_steps, "first steps to compare with an unpipelined run")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--sample", options.sample_bytes, "bytes to generate at the end")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number(true));
+  app.add_option("--sample", options.sample_bytes, "bytes to generate at the end")->check(number(true));
   app.add_option("--costs", options.costs,
                  "cost file to predict the step's time from; by default 1F1B is profiled at first")
       ->check(CLI::ExistingFile);
@@ -74,6 +87,16 @@ void check_together(const Options& options) {
     throw counterflow::InvalidConfig(
         "--record: a replayed step has no timeline to save or to compare with a prediction: leave out "
         "--save-timeline and --costs");
+}
+
+/// Now, and not when there is something to save.
+void make_folder(const std::string& checkpoint) {
+  if (checkpoint.empty()) return;
+  std::error_code error;
+  std::filesystem::create_directories(checkpoint, error);
+  if (error)
+    throw counterflow::InvalidConfig("--checkpoint: the folder " + checkpoint +
+                                     " cannot be made: " + error.message());
 }
 
 std::string text_of(double value) {
@@ -132,9 +155,10 @@ bool parse(int argc, char** argv, Options& options, int& exit_code) {
   try {
     app.parse(argc, argv);
     check_together(options);
+    make_folder(options.checkpoint);
     if (!options.resume.empty()) take_from_checkpoint(app, options);
   } catch (const CLI::Error& error) {
-    exit_code = app.exit(error);
+    exit_code = app.exit(error) == 0 ? 0 : 2;
     return false;
   }
   return true;

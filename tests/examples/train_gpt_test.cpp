@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <random>
 #include <string>
 
@@ -110,6 +111,20 @@ TEST_F(TrainGptTest, LearnsMoreThanPairs) {
   EXPECT_EQ(result.status, 0) << result.output;
   EXPECT_TRUE(result.says("below the text's bigram entropy")) << result.output;
   EXPECT_FALSE(result.says("not below")) << result.output;
+}
+
+TEST_F(TrainGptTest, RefusesOptionsAtOnce) {
+  for (const auto& [arguments, message] : std::map<std::string, std::string>{
+           {"--steps 0", "--steps: expected a number above 0, found 0"},
+           {"--check-steps -1", "--check-steps: expected a number that is not negative, found -1"}}) {
+    const Result result = run(arguments);
+    EXPECT_EQ(result.status, 2) << arguments;
+    EXPECT_TRUE(result.says(message)) << result.output;
+  }
+  const Result no_folder = run("--checkpoint text/folder");  // `text` is a file
+  EXPECT_EQ(no_folder.status, 1);
+  EXPECT_TRUE(no_folder.says("--checkpoint: the folder text/folder cannot be made")) << no_folder.output;
+  EXPECT_FALSE(no_folder.says("step")) << no_folder.output;
 }
 
 TEST_F(TrainGptTest, ResumesBitForBit) {
