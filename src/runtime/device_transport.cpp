@@ -57,7 +57,7 @@ class DeviceTransport : public Transport, private Meeting {
     meet();
     heartbeat_.emplace(std::move(of_beats), rank, num_ranks, options.heartbeat_timeout,
                        [this](const Heartbeat::Failure&) {
-                         c10::cuda::set_device(device().index());
+                         use_device();
                          abort_fabric();
                        });
     watcher_ = std::thread([this] { watch_faults(); });
@@ -259,6 +259,10 @@ class DeviceTransport : public Transport, private Meeting {
 
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
 
+  /// By a thread of this transport: otherwise CUDA would set up the first device for it. Where that fails, so
+  /// has the device, which others say.
+  void use_device() const { static_cast<void>(c10::cuda::SetDevice(device().index())); }
+
   c10::cuda::CUDAStream current_stream() const {
     return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device));
   }
@@ -437,7 +441,7 @@ class DeviceTransport : public Transport, private Meeting {
 
   /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
   void watch_faults() {
-    c10::cuda::set_device(device().index());  // otherwise CUDA would set up the first device for this thread
+    use_device();
     std::unique_lock lock(ends_mutex_);
     while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
       lock.unlock();
