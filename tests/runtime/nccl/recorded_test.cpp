@@ -55,6 +55,7 @@ struct Setting {
   int streams = 1;
   std::optional<at::ScalarType> gradient_type{};
   std::chrono::milliseconds timeout = 20s;
+  std::chrono::milliseconds heartbeat_timeout = 10s;  ///< long, for a machine that is busy with other things
   std::function<std::shared_ptr<StepRecorder>()> recorder = [] { return make_cuda_recorder(0); };
   std::function<int(int step)> rows = [](int) { return 2; };  ///< of a micro-batch
   std::function<void(int rank)> between = [](int) {};         ///< the fourth step and the fifth
@@ -90,7 +91,8 @@ StepResult accumulate(Pipeline& pipeline, const Setting& setting, const Batch& b
 /// Leaves the losses and gradients of every step. Some add to the gradients of the one before, and some come
 /// after an evaluation.
 void train(const Setting& setting, int rank, const fake::OpenStore& open_store) {
-  const auto transport = make_nccl_transport(open_store, rank, setting.num_ranks, {.heartbeat_timeout = 1s});
+  const auto transport = make_nccl_transport(open_store, rank, setting.num_ranks,
+                                             {.heartbeat_timeout = setting.heartbeat_timeout});
   PipelineOptions options;
   options.loss = [](const at::Tensor& output, const at::Tensor& target) {
     return (output - target).square().mean();
@@ -286,7 +288,7 @@ TEST(RecordedTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
 
 TEST(RecordedTest, AProcessThatIsKilledOrStoppedIsMissed) {
   for (const int signal : {SIGKILL, SIGSTOP}) {
-    Setting setting{.num_ranks = 3, .steps = 10, .evaluates = false};
+    Setting setting{.num_ranks = 3, .steps = 10, .evaluates = false, .heartbeat_timeout = 1s};
     setting.between = [signal](int rank) {
       if (rank != 1) return;
       fake::note_trouble();
