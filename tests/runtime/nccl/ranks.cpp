@@ -66,7 +66,7 @@ void run_rank(const runtime::Launch& launch,
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   at::set_num_threads(1);
   try {
-    const OpenStore open = [&launch] { return runtime::open_store(launch, std::chrono::seconds(20)); };
+    const OpenStore open = [&launch] { return runtime::open_store(launch, std::chrono::seconds(60)); };
     if (!launch.hosts_store) poll([] { return g_store_is_there->load(); });  // not to try again later
     const auto hold = open();                                                // stays while this process does
     *g_store_is_there = true;
@@ -82,7 +82,7 @@ void run_rank(const runtime::Launch& launch,
 
 /// Until all have ended or been stopped.
 void wait_for(std::vector<pid_t> processes) {
-  const auto give_up = Clock::now() + std::chrono::seconds(20);
+  const auto give_up = Clock::now() + std::chrono::seconds(60);
   while (!processes.empty() && Clock::now() < give_up) {
     std::erase_if(processes, [](pid_t process) {
       int status = 0;

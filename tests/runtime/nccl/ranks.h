@@ -35,7 +35,7 @@ void leave(const at::Tensor& numbers);
 using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
 
 /// Runs `body` in a process for each rank, which meet at a TCPStore of rank 0's, and waits for all of them
-/// that have not been stopped by a signal, 20 s at most.
+/// that have not been stopped by a signal, 60 s at most.
 std::vector<Outcome> run_ranks(int num_ranks,
                                const std::function<void(int rank, const OpenStore& open_store)>& body);
 

@@ -54,7 +54,7 @@ struct Setting {
   bool evaluates = true;  ///< after some steps
   int streams = 1;
   std::optional<at::ScalarType> gradient_type{};
-  std::chrono::milliseconds timeout = 20s;
+  std::chrono::milliseconds timeout = 60s;
   std::chrono::milliseconds heartbeat_timeout = 10s;  ///< long, for a machine that is busy with other things
   std::function<std::shared_ptr<StepRecorder>()> recorder = [] { return make_cuda_recorder(0); };
   std::function<int(int step)> rows = [](int) { return 2; };  ///< of a micro-batch
@@ -256,8 +256,8 @@ TEST(RecordedTest, RefusesAStageThatWaitsForTheDevice) {
   const std::vector<Outcome> outcomes = run(setting);
   const std::string reason =
       "1F0: this step cannot be recorded: CUDA error: operation not permitted when stream is capturing";
-  expect_ends(outcomes[0], 0, 4, ".*rank 1 ended: " + reason + ".*");
-  expect_ends(outcomes[1], 1, 4, reason);
+  expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: " + reason + ".*");
+  expect_ends(outcomes[1], 1, 10, reason);
 }
 
 TEST(RecordedTest, RefusesABatchOfAnotherShape) {
@@ -274,15 +274,15 @@ TEST(RecordedTest, RefusesABatchOfAnotherShape) {
 
 TEST(RecordedTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
   for (const bool evaluates : {false, true}) {
-    Setting setting{.steps = 10, .evaluates = evaluates};
+    Setting setting{.steps = 10, .evaluates = evaluates, .heartbeat_timeout = 1s};
     setting.between = [](int rank) {
       if (rank != 1) return;
       fake::note_trouble();
       throw Error("rank 1: no more data");
     };
     const std::vector<Outcome> outcomes = run(setting);
-    expect_ends(outcomes[0], 0, 4, "(before the first action|0F0): rank 1 ended: an exception ended it");
-    expect_ends(outcomes[1], 1, 4, "no more data");
+    expect_ends(outcomes[0], 0, 10, "(before the first action|0F0): rank 1 ended: an exception ended it");
+    expect_ends(outcomes[1], 1, 10, "no more data");
   }
 }
 
@@ -296,7 +296,7 @@ TEST(RecordedTest, AProcessThatIsKilledOrStoppedIsMissed) {
     };
     const std::vector<Outcome> outcomes = run(setting);
     for (const int rank : {0, 2})
-      expect_ends(outcomes[rank], rank, 4,
+      expect_ends(outcomes[rank], rank, 10,
                   "before the first action: rank 1 ended: its process gives no sign of life any more");
   }
 }
