@@ -79,9 +79,10 @@ class DeviceTransport : public Transport, private Meeting {
   int num_ranks() const override { return num_ranks_; }
   bool can_be_recorded() const override { return true; }
 
+  void set_timeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
+
   void connect(const Wiring& wiring) override {
     wiring_ = wiring;
-    timeout_ = wiring.timeout;
     for (const Wiring::Channel& channel : wiring.channels) {
       if (channel.from != rank_ && channel.to != rank_) continue;
       DeviceLine& line = fabric_->open_line(channel.from, channel.to);

@@ -64,6 +64,8 @@ class LocalTransport : public Transport {
   int rank() const override { return rank_; }
   int num_ranks() const override { return hub_->num_ranks(); }
 
+  void set_timeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
+
   void connect(const Wiring& wiring) override {
     wiring_ = wiring;
     for (const Wiring::Channel& channel : wiring.channels) {
@@ -109,7 +111,7 @@ class LocalTransport : public Transport {
   }
 
   void flush() override {
-    if (rendezvous_) hub_->wait_received(rank_, sent_, wiring_.timeout);
+    if (rendezvous_) hub_->wait_received(rank_, sent_, timeout_);
   }
 
   void all_reduce(int group, Tensors& tensors) override {
@@ -150,7 +152,7 @@ class LocalTransport : public Transport {
     Gathered gathered{bytes, {}};
     std::vector<std::int32_t> everybody(num_ranks());
     std::iota(everybody.begin(), everybody.end(), 0);
-    hub_->meet(everybody, rank_, "a gathering of all", &gathered, wiring_.timeout,
+    hub_->meet(everybody, rank_, "a gathering of all", &gathered, timeout_,
                [](const std::map<int, void*>& brought) {
                  for (const auto& [rank, pointer] : brought)
                    for (const auto& [other, from] : brought)
@@ -188,7 +190,7 @@ class LocalTransport : public Transport {
   }
 
   void take(int from, Receive& receive) {
-    LocalHub::Parcel parcel = hub_->receive(from, rank_, wiring_.timeout);
+    LocalHub::Parcel parcel = hub_->receive(from, rank_, timeout_);
     take_over(parcel.message.tensors, parcel.ready);
     receive.message = std::move(parcel.message);
     if (rendezvous_) {
@@ -204,12 +206,13 @@ class LocalTransport : public Transport {
   void meet(const std::string& call, int group, Tensors* tensors, const LocalHub::Act& act) {
     finish_work(*tensors);
     hub_->meet(wiring_.groups.at(group), rank_, call + " over group " + std::to_string(group), tensors,
-               wiring_.timeout, act);
+               timeout_, act);
   }
 
   const std::shared_ptr<LocalHub> hub_;
   const int rank_;
   const bool rendezvous_;
+  std::chrono::milliseconds timeout_ = std::chrono::minutes(5);
   Wiring wiring_;
   std::vector<std::int32_t> outgoing_;
   std::map<int, Incoming> incoming_;  ///< by sender

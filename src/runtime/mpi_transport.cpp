@@ -59,7 +59,6 @@ std::string list(const std::vector<TensorShape>& tensors) {
 }  // namespace
 
 void MpiTransport::connect(const Wiring& wiring) {
-  link_.set_timeout(wiring.timeout);
   wiring_ = wiring;
   const std::string mine = text_of(wiring);
   const std::vector<std::string> all = all_gather(mine);

@@ -25,6 +25,7 @@ class MpiTransport : public Transport {
   int rank() const override { return link_.rank(); }
   int num_ranks() const override { return link_.num_ranks(); }
 
+  void set_timeout(std::chrono::milliseconds timeout) override { link_.set_timeout(timeout); }
   void connect(const Wiring& wiring) override;
   void send(int to, Message message) override;
   void post_receive(int from, int buffer, const Pass& producer) override;

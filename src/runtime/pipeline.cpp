@@ -273,6 +273,7 @@ class Pipeline::Impl {
       throw InvalidConfig(
           "a recorded step has fixed shapes and does not show its losses to the host: it goes with neither "
           "varying_shapes nor check_losses");
+    transport_.set_timeout(options_.timeout);
     const std::vector<std::string> digests = transport_.all_gather(digest(schedule_, options_));
     for (std::size_t rank = 0; rank < digests.size(); ++rank)
       if (digests[rank] != digests[transport_.rank()])
@@ -284,7 +285,6 @@ class Pipeline::Impl {
 
   void connect() {
     Wiring wiring;
-    wiring.timeout = options_.timeout;
     for (int replica = 0; replica < options_.replicas; ++replica) {
       const int first = replica * schedule_.num_ranks();
       for (const Channel& channel : program_.channels) {

@@ -32,6 +32,7 @@ class InstantTransport : public Transport {
 
   int rank() const override { return rank_; }
   int num_ranks() const override { return num_ranks_; }
+  void set_timeout(std::chrono::milliseconds) override {}
   void connect(const Wiring&) override {}
   void send(int, Message message) override { benchmark::DoNotOptimize(message); }
   void post_receive(int from, int buffer, const Pass& producer) override {

@@ -366,6 +366,30 @@ TEST(FailureTest, TimeLimitsMayBeEndless) {
       InvalidConfig);
 }
 
+TEST(FailureTest, SettingUpHasTheTimeLimitToo) {
+  std::atomic<bool> is_late = false;
+  run_local(2, [&](Transport& transport) {
+    if (transport.rank() == 1) {
+      while (!is_late) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return;
+    }
+    std::string error;
+    try {
+      const Pipeline pipeline(generate("gpipe", {2, 2}), transport,
+                              [](int stage) {
+                                return make_stage(
+                                    [stage](const Tensors& x) { return Tensors{pass_on(stage, x.at(0))}; },
+                                    nullptr);
+                              },
+                              {.timeout = std::chrono::milliseconds(50)});
+    } catch (const Error& failure) {
+      error = failure.what();
+    }
+    is_late = true;
+    EXPECT_THAT(error, testing::Eq("rank 0: setting up: rank 1 did not come in time"));
+  });
+}
+
 TEST(FailureTest, NumbersThatMakeNoSenseAreRefused) {
   run_pair([](Transport&, Pipeline& pipeline, torch::nn::Linear&) {
     pipeline.step(ones(4));

@@ -28,6 +28,7 @@ class FaultyTransport : public Transport {
 
   int rank() const override { return inner_.rank(); }
   int num_ranks() const override { return inner_.num_ranks(); }
+  void set_timeout(std::chrono::milliseconds timeout) override { inner_.set_timeout(timeout); }
   void connect(const Wiring& wiring) override { inner_.connect(wiring); }
 
   void send(int to, Message message) override {

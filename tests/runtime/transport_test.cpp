@@ -16,7 +16,10 @@ namespace {
 class TransportTest : public testing::TestWithParam<World> {
  protected:
   static void run(int num_ranks, const std::function<void(Transport&)>& body) {
-    GetParam().run(num_ranks, body);
+    GetParam().run(num_ranks, [&body](Transport& transport) {
+      transport.set_timeout(std::chrono::seconds(20));
+      body(transport);
+    });
   }
 
   static Wiring line(int num_ranks, int buffers = 2) {
@@ -25,7 +28,6 @@ class TransportTest : public testing::TestWithParam<World> {
       wiring.channels.push_back({rank, rank + 1, buffers});
       wiring.channels.push_back({rank + 1, rank, buffers});
     }
-    wiring.timeout = std::chrono::seconds(20);
     return wiring;
   }
 };
@@ -157,7 +159,7 @@ TEST_P(TransportTest, AnAbortEndsAllWaits) {
 TEST_P(TransportTest, WaitsEndAtTheTimeLimit) {
   run(2, [](Transport& transport) {
     Wiring wiring = line(2);
-    wiring.timeout = std::chrono::milliseconds(50);
+    transport.set_timeout(std::chrono::milliseconds(50));
     wiring.groups = {{0, 1}};
     transport.connect(wiring);
     if (transport.rank() == 1) {

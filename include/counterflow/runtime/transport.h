@@ -3,18 +3,17 @@
 // The contract, which assumes no more than NCCL gives (counterflow/program.h):
 //
 // - A Transport is one rank's end. One thread at a time uses it; abort() may be called from any.
-// - connect() comes first, once, on every rank with equal arguments. It names every channel (a directed pair
-//   of ranks) and every group; nothing else is used later.
+// - connect() comes once, on every rank with equal arguments, before all but set_timeout() and all_gather().
+//   It names every channel (a directed pair of ranks) and every group; nothing else is used later.
 // - A channel delivers first in, first out. Messages carry no tags: the k-th send meets the k-th receive.
 // - send() returns at once. The tensors may be dropped by the caller, and must not be written to before
 //   flush(). A send may be a rendezvous: nobody may count on its being finished before the receive is posted.
 // - Messages between the same two ranks that are under way at once never wait for one another across
-// channels:
-//   each channel makes progress by itself.
+//   channels: each channel makes progress by itself.
 // - post_receive() numbers the buffer into which the channel's next message goes; wait() hands that message's
 //   tensors over for good, after which the buffer can be posted again. Buffers of a channel are waited for in
 //   any order.
-// - Every call that waits ends within the time limit given to connect(): with what it waited for, with
+// - Every call that waits ends within the time limit of set_timeout(): with what it waited for, with
 //   TimeoutError, or with PeerFailed once a rank has aborted or ended. After that only abort() and the
 //   destructor may be called.
 // - What a rank sends never ends up outside the tensors that its receiver expects.
@@ -45,7 +44,6 @@ struct Wiring {
 
   std::vector<Channel> channels;
   std::vector<std::vector<std::int32_t>> groups;
-  std::chrono::milliseconds timeout = std::chrono::minutes(5);
 };
 
 /// What travels on a channel.
@@ -64,6 +62,9 @@ class Transport {
 
   /// Whether a StepRecorder can record its messages.
   virtual bool can_be_recorded() const { return false; }
+
+  /// How long a call of this rank waits for others, from now on. Five minutes unless it is said.
+  virtual void set_timeout(std::chrono::milliseconds timeout) = 0;
 
   virtual void connect(const Wiring& wiring) = 0;
 
