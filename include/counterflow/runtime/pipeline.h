@@ -106,9 +106,12 @@ struct PipelineOptions {
   /// Whether step() returns the last stage's outputs.
   bool keep_outputs = false;
 
-  /// Records the second training step and replays it from then on, with the results of the step as it is.
-  /// Shapes and weights stay the same then, and the gradients that step() leaves are overwritten by the next
-  /// unless it has to add to them. Needs a transport that can be recorded, on all ranks.
+  /// Records the second training step and replays it from then on, with the results of the step as it is; to
+  /// gradients that are there already the step's sum is added. Shapes and weights stay the same then, and the
+  /// gradients that step() leaves are overwritten by the next unless it has to add to them. What stages and
+  /// the loss take from the host (a number to scale by, a mask made there) stays as it was recorded; batches
+  /// lie on the GPU, and parameters are changed in place. Needs a transport that can be recorded, on all
+  /// ranks.
   std::shared_ptr<StepRecorder> recorder{};
 
   /// Adds the gradients of linear layers' weights to those of earlier micro-batches inside the matrix
