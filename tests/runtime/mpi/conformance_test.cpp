@@ -64,9 +64,7 @@ TEST_P(MpiEightRanksTest, TrainsAsThePlainLoop) {
 INSTANTIATE_TEST_SUITE_P(Generators, MpiConformanceTest,
                          testing::ValuesIn(all_generators().begin(), all_generators().end()), name_of_tested);
 INSTANTIATE_TEST_SUITE_P(Generators, MpiEightRanksTest,
-                         testing::Values(&find_generator("1f1b"), &find_generator("interleaved-zero-bubble"),
-                                         &find_generator("zbv"), &find_generator("dualpipe")),
-                         name_of_tested);
+                         testing::ValuesIn(all_generators().begin(), all_generators().end()), name_of_tested);
 
 TEST(MpiReplicasTest, ReplicasAddTheirGradients) {
   // Two pipelines of two ranks each, with the same batch: as one of them.
