@@ -57,8 +57,11 @@ TEST_P(ConformanceTest, DoesNotDependOnTimings) {
 
 TEST_P(ConformanceTest, TrainsATransformerWithTiesAndDropoutAsThePlainLoop) {
   for_sizes(4, 4, [](const Schedule& schedule) {
-    const auto model = models::gpt(schedule.num_stages(), 0.1);
-    expect_conforms(schedule, *model, options_for(*model), local_world());
+    for (const double dropout : {0.0, 0.1}) {
+      SCOPED_TRACE("dropout " + std::to_string(dropout));
+      const auto model = models::gpt(schedule.num_stages(), dropout);
+      expect_conforms(schedule, *model, options_for(*model), local_world());
+    }
   });
 }
 
