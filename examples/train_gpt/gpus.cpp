@@ -32,14 +32,14 @@ cf::GpuLink link_of(const Options& options) {
   return cf::GpuLink::kAutomatic;
 }
 
-int gpu_of(const cf::Launch& launch) {
+int gpu_of(const cf::Launch& launch, bool share) {
   const int num_gpus = c10::cuda::device_count();
   if (num_gpus == 0) throw counterflow::InvalidConfig("there is no NVIDIA GPU, or no driver for it");
-  if (num_gpus == 1) return 0;  // launchers may show each process its own one
+  if (share || num_gpus == 1) return launch.local_rank % num_gpus;  // launchers may show each its own one
   if (launch.local_rank >= num_gpus)
     throw counterflow::InvalidConfig("rank " + std::to_string(launch.rank) + " is process number " +
                                      std::to_string(launch.local_rank + 1) + " on its host, which has " +
-                                     std::to_string(num_gpus) + " GPU(s): each process needs one");
+                                     std::to_string(num_gpus) + " GPU(s): each process needs one, or --share-gpus");
   return launch.local_rank;
 }
 
@@ -65,13 +65,14 @@ int num_launched() {
 
 void run_on_gpu(const Options& options, const std::function<void(const GpuRank&)>& body) {
   const cf::Launch launch = cf::read_launch();
-  const int gpu = gpu_of(launch);
+  const int gpu = gpu_of(launch, options.share_gpus);
   choose_repeatable_algorithms();
   const auto open = [&launch] { return cf::open_store(launch); };
   const auto store = open();
   {
-    const auto transport = cf::make_gpu_transport(open, launch.rank, launch.num_ranks,
-                                                  {.link = link_of(options), .device = gpu});
+    const auto transport =
+        cf::make_gpu_transport(open, launch.rank, launch.num_ranks,
+                               {.link = link_of(options), .device = gpu, .may_share = options.share_gpus});
     try {
       body({*transport, c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(gpu)),
             options.record ? cf::make_cuda_recorder(gpu) : nullptr});

@@ -51,6 +51,9 @@ void add_pipeline_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"local", "mpi", "gpu", "nccl", "copy"}));
   app.add_flag("--record", options.record,
                "on GPUs: record a step as one CUDA graph for each rank and replay it, with the same results");
+  app.add_flag("--share-gpus", options.share_gpus,
+               "on GPUs: try more processes than there are GPUs, slowly; over NCCL each then needs an NCCL_HOSTID "
+               "of its own in its environment");
 }
 
 void add_run_options(CLI::App& app, Options& options) {
@@ -80,6 +83,9 @@ void check_together(const Options& options) {
     throw counterflow::InvalidConfig(
         "--record: only steps on GPUs are recorded, with --transport gpu, nccl or copy; found --transport " +
         options.transport);
+  if (options.share_gpus && !options.on_gpus())
+    throw counterflow::InvalidConfig(
+        "--share-gpus: goes with --transport gpu, nccl or copy; found --transport " + options.transport);
   if (options.on_gpus() && !options.save_costs.empty() && options.costs.empty())
     throw counterflow::InvalidConfig(
         "--save-costs: costs are profiled on the CPU only, not with --transport " + options.transport);

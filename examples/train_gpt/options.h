@@ -17,6 +17,7 @@ struct Options {
   std::string transport = "local";
   int ranks = 0;        ///< 0: on GPUs as many as were launched, otherwise 4
   bool record = false;  ///< steps are recorded once and replayed as CUDA graphs
+  bool share_gpus = false;
   int micro_batches = 8;
   ModelOptions model;
   std::int64_t batch = 8;  ///< sequences a step

@@ -96,7 +96,7 @@ std::unique_ptr<Transport> make_gpu_transport(
   GpuLink link = options.link;
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
   const auto store = open_store();
-  check_own_gpus(*store, rank, num_ranks, options.device);
+  if (!options.may_share) check_own_gpus(*store, rank, num_ranks, options.device);
   if (link == GpuLink::kAutomatic)
     link = all_reach(*store, rank, num_ranks) ? GpuLink::kCopyEngines : GpuLink::kNccl;
   if (link == GpuLink::kNccl)

@@ -9,7 +9,8 @@
 //                                           misfit it has a batch that does not fit its recorded step
 //   gpu_conformance shared LINK             as processes: all on one GPU, which is refused
 //
-// LINK is nccl, copy or automatic (gpu.h).
+// LINK is nccl, copy or automatic (gpu.h). Where there are fewer GPUs than ranks, ranks share them (over NCCL
+// as processes, and with an NCCL_HOSTID each).
 #include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -48,6 +49,12 @@ GpuLink g_link = GpuLink::kAutomatic;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Ranks share the GPUs where there are too few.
+GpuOptions options_of(int rank, int num_ranks) {
+  const int devices = c10::cuda::device_count();
+  return {.link = g_link, .device = rank % devices, .may_share = devices < num_ranks};
 }
 
 /// Micro-batches in bf16 whose gradients are 1, more of them than bf16 can count: steps that accumulate, with
@@ -92,14 +99,15 @@ void for_generators(int ranks, Each each) {
 }
 
 /// Each pipeline gets a transport, and each transport keys of its own.
-void check_all(const OpenStore& open_store, int rank, int num_ranks, int device) {
+void check_all(const OpenStore& open_store, int rank, int num_ranks) {
+  const GpuOptions options = options_of(rank, num_ranks);
   int number = 0;
   const auto with_transport = [&](auto body) {
     const std::string prefix = "pipeline" + std::to_string(number++);
     const auto transport =
         make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); }, rank,
-                           num_ranks, {.link = g_link, .device = device});
-    body(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+                           num_ranks, options);
+    body(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(options.device)));
   };
   for_generators(num_ranks, [&](const Schedule& schedule) {
     for (const Case& one : kCases) {
@@ -126,7 +134,9 @@ std::size_t free_bytes() {
 }
 
 /// What is left on the device by pipelines that are gone: of tensors, and of everything (NCCL's buffers).
-void check_leaks(const Launch& launch, const OpenStore& open_store, int device) {
+void check_leaks(const Launch& launch, const OpenStore& open_store) {
+  const GpuOptions options = options_of(launch.rank, launch.num_ranks);
+  const auto device = static_cast<c10::DeviceIndex>(options.device);
   const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
   std::vector<std::size_t> free;
   std::vector<std::int64_t> tensors;
@@ -134,13 +144,11 @@ void check_leaks(const Launch& launch, const OpenStore& open_store, int device) 
     const std::string prefix = "leaks" + std::to_string(round);
     const auto transport =
         make_gpu_transport([&] { return c10::make_intrusive<c10d::PrefixStore>(prefix, open_store()); },
-                           launch.rank, launch.num_ranks, {.link = g_link, .device = device});
-    check(*transport, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)), schedule, kCases[2]);
+                           launch.rank, launch.num_ranks, options);
+    check(*transport, at::Device(at::kCUDA, device), schedule, kCases[2]);
     c10::cuda::CUDACachingAllocator::emptyCache();
     free.push_back(free_bytes() >> 20);
-    tensors.push_back(c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device))
-                          .allocated_bytes[0]
-                          .current);
+    tensors.push_back(c10::cuda::CUDACachingAllocator::getDeviceStats(device).allocated_bytes[0].current);
   }
   const std::lock_guard lock(g_mutex);
   ++g_checked;
@@ -160,16 +168,16 @@ void spoil(const std::string& how, Batch& batch) {
 
 /// One forward of rank 1 ends badly in the third step, or a recorded step does. What the other ranks see, and
 /// how soon.
-void end_badly(const std::string& how, const Launch& launch, const OpenStore& open_store, int device) {
+void end_badly(const std::string& how, const Launch& launch, const OpenStore& open_store) {
+  GpuOptions gpu = options_of(launch.rank, launch.num_ranks);
+  gpu.heartbeat_timeout = std::chrono::seconds(3);
+  const auto device = static_cast<c10::DeviceIndex>(gpu.device);
   const bool records = how == "misfit" || how == "killed-recorded";
   const auto recorder = records ? make_cuda_recorder(device) : nullptr;  // outlives the transport, as it may
   const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
   const auto on_cpu = make_model(kCases[2], schedule.num_stages());
-  const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)),
-                               at::kFloat);
-  const auto transport =
-      make_gpu_transport(open_store, launch.rank, launch.num_ranks,
-                         {.link = g_link, .device = device, .heartbeat_timeout = std::chrono::seconds(3)});
+  const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, device), at::kFloat);
+  const auto transport = make_gpu_transport(open_store, launch.rank, launch.num_ranks, gpu);
   PipelineOptions options = options_for(model);
   options.timeout = std::chrono::seconds(how == "stuck" ? 4 : 60);
   options.recorder = recorder;
@@ -226,12 +234,11 @@ void run_processes(const std::string& mode) {
   const Launch launch = read_launch();
   const OpenStore open = [&] { return open_store(launch, std::chrono::seconds(60)); };
   const auto hold = open();  // the store stays while this process does
-  const int device = launch.local_rank;
   const auto start = Clock::now();
   if (mode == "shared") return share_a_gpu(launch, open);
-  if (mode != "processes") return end_badly(mode, launch, open, device);
-  check_all(open, launch.rank, launch.num_ranks, device);
-  check_leaks(launch, open, device);
+  if (mode != "processes") return end_badly(mode, launch, open);
+  check_all(open, launch.rank, launch.num_ranks);
+  check_leaks(launch, open);
   if (launch.rank == 0) std::printf("%d ranks: %.1f s\n", launch.num_ranks, seconds_since(start));
 }
 
@@ -241,7 +248,7 @@ void run_threads(int ranks) {
   for (int rank = 0; rank < ranks; ++rank)
     threads.emplace_back([&, rank] {
       try {
-        check_all([&] { return store; }, rank, ranks, rank);
+        check_all([&] { return store; }, rank, ranks);
       } catch (const std::exception& error) {
         const std::lock_guard lock(g_mutex);
         ++g_failed;

@@ -198,7 +198,7 @@ def run_deepseek(case_name, case, name, steps, device):
 
 def main():
     case_name, steps, names = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     dist.init_process_group("nccl", device_id=device)
     for name in names:

@@ -10,7 +10,7 @@
 // PyTorch's profiler. In place of a schedule "predict" compares profiled costs with steps, and "costs" writes
 // those of attention and MLP blocks to the file that COSTS names. GRADIENTS names a file for the gradients of
 // "none", which peers.py compares the peers' with; RECORDING one for what the ranks did in a step of
-// "predict".
+// "predict". Ranks share the GPUs where there are too few, which tells whether it works, not how fast.
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -267,7 +267,8 @@ struct Bench {
                               launch.rank, launch.num_ranks,
                               {.link = nccl ? GpuLink::kNccl : GpuLink::kAutomatic,
                                .device = options.device().index(),
-                               .max_ctas = ctas});
+                               .max_ctas = ctas,
+                               .may_share = c10::cuda::device_count() < launch.num_ranks});
   }
 
   std::unique_ptr<Pipeline> make_pipeline(const Schedule& schedule, Transport& transport,
@@ -427,7 +428,7 @@ int main(int argc, char** argv) {
   }
   try {
     const Launch launch = read_launch();
-    const auto device = static_cast<c10::DeviceIndex>(launch.local_rank);
+    const auto device = static_cast<c10::DeviceIndex>(launch.local_rank % c10::cuda::device_count());
     c10::cuda::set_device(device);
     const auto open = [&] { return open_store(launch, std::chrono::seconds(60)); };
     const auto hold = open();
