@@ -40,10 +40,13 @@ std::string identity_of(int device) {
   return {properties.uuid.bytes, sizeof properties.uuid.bytes};
 }
 
-/// Collective. Two on one would wait for each other for ever.
-void check_own_gpus(c10d::Store& store, int rank, int num_ranks, int device) {
+/// Collective. Two on one would wait for each other for ever: threads do, since what they ask of the GPU is
+/// in one stream; processes that share it have it in turn.
+void check_own_gpus(c10d::Store& store, int rank, int num_ranks, int device, bool may_share) {
   std::map<std::string, int> rank_on;
-  const auto identities = gather(store, "identity", rank, num_ranks, identity_of(device));
+  std::string identity = identity_of(device);
+  if (may_share) identity += std::to_string(process_token());
+  const auto identities = gather(store, "identity", rank, num_ranks, identity);
   for (int other = 0; other < num_ranks; ++other) {
     const auto [known, is_new] = rank_on.emplace(identities[other], other);
     if (!is_new)
@@ -96,7 +99,7 @@ std::unique_ptr<Transport> make_gpu_transport(
   GpuLink link = options.link;
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
   const auto store = open_store();
-  if (!options.may_share) check_own_gpus(*store, rank, num_ranks, options.device);
+  check_own_gpus(*store, rank, num_ranks, options.device, options.may_share);
   if (link == GpuLink::kAutomatic)
     link = all_reach(*store, rank, num_ranks) ? GpuLink::kCopyEngines : GpuLink::kNccl;
   if (link == GpuLink::kNccl)

@@ -81,6 +81,7 @@ class Heartbeat::Beats {
   std::vector<Peer> peers_;
   Clock::time_point looked_;
   bool host_left_ = false;
+  bool store_failed_ = false;
 
   mutable std::mutex mutex_;  ///< of the following
   std::condition_variable changed_;
@@ -109,11 +110,12 @@ void Heartbeat::Beats::run() {
         told = true;
         tell(*reason);
       }
-      if (!host_left_) {
+      if (!host_left_ && !store_failed_) {
         beat();
         look();
       }
     } catch (const std::exception& error) {
+      store_failed_ = true;
       hear({0, std::string(kNoAnswer) + ": " + error.what()});
     }
     lock.lock();
@@ -122,7 +124,7 @@ void Heartbeat::Beats::run() {
   }
   lock.unlock();
   try {
-    if (!host_left_) end();
+    if (!host_left_ && !store_failed_) end();
   } catch (const std::exception&) {
     // The store is gone: so are the ranks that would have looked.
   }
@@ -251,7 +253,7 @@ void Heartbeat::Beats::note_answer() {
 void Heartbeat::Beats::hear(const Failure& failed) {
   if (failure()) return;
   try {
-    if (!host_left_) store_->set(heard_key(rank_), "1");
+    if (!host_left_ && !store_failed_) store_->set(heard_key(rank_), "1");
   } catch (const std::exception&) {
     // The store is gone: so is the rank that would have waited for this.
   }

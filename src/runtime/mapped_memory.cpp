@@ -27,15 +27,6 @@ struct Handle {
   cudaIpcMemHandle_t ipc{};
 };
 
-/// Of this process. Two in containers of one host may have the same host name and the same number.
-std::uint64_t own_token() {
-  static const std::uint64_t token = [] {
-    std::random_device random;
-    return std::uint64_t{random()} << 32 | random();
-  }();
-  return token;
-}
-
 /// As check(). Who asked may go on without: the error must not stay behind for whatever looks for one next.
 void try_to(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
@@ -48,7 +39,7 @@ Handle describe_here() {
   Handle here;
   if (gethostname(here.host.data(), here.host.size() - 1) != 0) here.host[0] = '?';
   here.process = getpid();
-  here.token = own_token();
+  here.token = process_token();
   check(cudaGetDevice(&here.device), "cudaGetDevice");
   return here;
 }
@@ -67,6 +58,14 @@ void reach(int device, int other) {
 }
 
 }  // namespace
+
+std::uint64_t process_token() {
+  static const std::uint64_t token = [] {
+    std::random_device random;
+    return std::uint64_t{random()} << 32 | random();
+  }();
+  return token;
+}
 
 SharedMemory::SharedMemory(std::size_t bytes) {
   const std::size_t whole = (bytes + kBlock - 1) / kBlock * kBlock;

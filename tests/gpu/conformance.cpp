@@ -219,15 +219,22 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   }
 }
 
-/// Must be told, and soon.
+/// Must be told, and soon: processes that may not share a GPU, and threads anyway.
 void share_a_gpu(const Launch& launch, const OpenStore& open_store) {
-  std::string said = "nothing";
-  try {
-    make_gpu_transport(open_store, launch.rank, launch.num_ranks, {.link = g_link, .device = 0});
-  } catch (const TransportError& error) {
-    said = error.what();
-  }
-  report(said.find("on the same GPU") != std::string::npos, launch.rank, "ranks that share a GPU: " + said);
+  const auto try_to = [](const OpenStore& open, int rank, int num_ranks, bool may_share) {
+    std::string said = "nothing";
+    try {
+      make_gpu_transport(open, rank, num_ranks, {.link = g_link, .may_share = may_share});
+    } catch (const TransportError& error) {
+      said = error.what();
+    }
+    report(said.find("on the same GPU") != std::string::npos, rank, "ranks that share a GPU: " + said);
+  };
+  try_to(open_store, launch.rank, launch.num_ranks, false);
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::thread other([&] { try_to([&] { return store; }, 1, 2, true); });
+  try_to([&] { return store; }, 0, 2, true);
+  other.join();
 }
 
 void run_processes(const std::string& mode) {
@@ -328,6 +335,7 @@ void run_small() {
 
 int main(int argc, char** argv) {
   using namespace counterflow::runtime;
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what came before a hang is seen
   const std::string mode = argc > 1 ? argv[1] : "processes";
   const std::string link = argc > 2 ? argv[2] : "automatic";
   const int ranks = argc > 3 ? std::atoi(argv[3]) : 2;

@@ -29,13 +29,14 @@ struct GpuOptions {
   std::int64_t slot_bytes = CopyEngineOptions{}.slot_bytes;
   std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(10);
 
-  /// Whether ranks may be on one GPU, to try out more of them than there are GPUs. That is slow: processes
-  /// have a GPU in turn. NCCL refuses it unless the environment's NCCL_HOSTID differs from rank to rank.
+  /// Whether ranks that are processes may be on one GPU, to try out more of them than there are GPUs. That is
+  /// slow: they have it in turn. NCCL refuses it unless the environment's NCCL_HOSTID differs from rank to
+  /// rank.
   bool may_share = false;
 };
 
 /// Collective: this rank's end. All ranks give the same link. Throws TransportError, also where two ranks are
-/// on one GPU and may not share it. `open_store` connects to the store that all ranks share, which holds this transport's keys
+/// on one GPU and may not share it, or are threads. `open_store` connects to the store that all ranks share, which holds this transport's keys
 /// alone: where there are several transports, each has a prefix of its own (c10d::PrefixStore).
 std::unique_ptr<Transport> make_gpu_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
