@@ -3,8 +3,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/cuda/CUDAStream.h>
-#include <cuda.h>
-#include <cudaTypedefs.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +19,7 @@
 #include "cuda_event.h"
 #include "device_transport.h"
 #include "mapped_memory.h"
+#include "stream_values.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -31,54 +30,12 @@ using Flag = std::uint32_t;
 /// Far enough apart that a flag has a sector to itself.
 constexpr std::size_t kFlagBytes = 128;
 
-/// The driver's operations on flags, found at run time: nothing needs to be linked with the driver.
-class StreamFlags {
- public:
-  StreamFlags() {
-    find("cuStreamWaitValue32", wait_);
-    find("cuStreamWriteValue32", write_);
-  }
-
-  /// The stream waits until a flag of this device is set, and clears it.
-  void take(cudaStream_t stream, std::byte* flag) const {
-    check(wait_(stream, address(flag), 1, CU_STREAM_WAIT_VALUE_EQ), "cuStreamWaitValue32");
-    check(write_(stream, address(flag), 0, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
-  }
-
-  /// The stream sets a flag of this device.
-  void set(cudaStream_t stream, std::byte* flag) const {
-    check(write_(stream, address(flag), 1, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
-  }
-
- private:
-  static CUdeviceptr address(std::byte* flag) { return reinterpret_cast<CUdeviceptr>(flag); }
-
-  static void check(CUresult status, const char* what) {
-    if (status != CUDA_SUCCESS) throw TransportError(std::string(what) + ": error " + std::to_string(status));
-  }
-
-  template <class Function>
-  static void find(const char* name, Function& function) {
-    constexpr unsigned kVersion = 12000;
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    runtime::check(cudaGetDriverEntryPointByVersion(name, &found, kVersion, cudaEnableDefault, &result),
-                   name);
-    if (result != cudaDriverEntryPointSuccess || found == nullptr)
-      throw TransportError(std::string("the CUDA driver has no ") + name);
-    function = reinterpret_cast<Function>(found);
-  }
-
-  PFN_cuStreamWaitValue32_v11070 wait_ = nullptr;
-  PFN_cuStreamWriteValue32_v11070 write_ = nullptr;
-};
-
 /// Both ends of a line. The receiver's memory holds slots and, for each, whether it is full; the sender's
 /// whether it is free, and a one to copy from.
 class CopyLine : public DeviceLine {
  public:
-  CopyLine(const StreamFlags& flags, const CopyEngineOptions& options, bool sends)
-      : flags_(flags),
+  CopyLine(const StreamValues& values, const CopyEngineOptions& options, bool sends)
+      : values_(values),
         slots_(options.slots),
         slot_bytes_(options.slot_bytes),
         sends_(sends),
@@ -100,7 +57,7 @@ class CopyLine : public DeviceLine {
 
   void send(const Tensors& tensors) override {
     for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
-      flags_.take(stream(), own_flags_ + slot * kFlagBytes);
+      take(own_flags_ + slot * kFlagBytes);
       copy(other_->data() + slot * slot_bytes_, part, bytes);
       raise(slot);
     });
@@ -108,7 +65,7 @@ class CopyLine : public DeviceLine {
 
   void receive(Tensors& tensors) override {
     for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
-      flags_.take(stream(), own_flags_ + slot * kFlagBytes);
+      take(own_flags_ + slot * kFlagBytes);
       copy(part, memory_.data() + slot * slot_bytes_, bytes);
       raise(slot);
     });
@@ -116,7 +73,8 @@ class CopyLine : public DeviceLine {
 
   /// Lets whatever waits here go on.
   void let_go(cudaStream_t stream) const {
-    for (std::size_t slot = 0; slot < slots_; ++slot) flags_.set(stream, own_flags_ + slot * kFlagBytes);
+    for (std::size_t slot = 0; slot < slots_; ++slot)
+      values_.write(stream, own_flags_ + slot * kFlagBytes, 1);
   }
 
  private:
@@ -130,6 +88,12 @@ class CopyLine : public DeviceLine {
         next_ = (next_ + 1) % slots_;
       }
     }
+  }
+
+  /// The stream waits until a flag of this device is set, and clears it.
+  void take(std::byte* flag) const {
+    values_.wait_for(stream(), flag, 1);
+    values_.write(stream(), flag, 0);
   }
 
   std::byte* one() const { return own_flags_ + slots_ * kFlagBytes; }
@@ -146,7 +110,7 @@ class CopyLine : public DeviceLine {
   /// A stream's write to a peer's memory does not arrive, a copy does.
   void raise(std::size_t slot) const { copy(other_flags_ + slot * kFlagBytes, one(), sizeof(Flag)); }
 
-  const StreamFlags& flags_;
+  const StreamValues& values_;
   const std::size_t slots_;
   const std::size_t slot_bytes_;
   const bool sends_;
@@ -296,7 +260,7 @@ class CopyFabric : public DeviceFabric {
     const int peer = sends ? to : from;
     const std::string key =
         "counterflow/copy/" + name + "/" + std::to_string(from) + "-" + std::to_string(to) + "/";
-    auto line = std::make_unique<CopyLine>(flags_, name == "channel" ? options_ : options_in_group(), sends);
+    auto line = std::make_unique<CopyLine>(values_, name == "channel" ? options_ : options_in_group(), sends);
     meeting_.set(key + std::to_string(rank_), line->handle());
     line->meet(meeting_.fetch(key + std::to_string(peer)));
     if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);
@@ -349,7 +313,7 @@ class CopyFabric : public DeviceFabric {
   Meeting& meeting_;
   const int rank_;
   const CopyEngineOptions options_;
-  const StreamFlags flags_;
+  const StreamValues values_;
   std::mutex mutex_;  ///< of adding a line, and of letting them go
   std::vector<std::unique_ptr<CopyLine>> lines_;
   std::deque<CopyGroup> groups_;

@@ -17,6 +17,7 @@
 #include "counterflow/error.h"
 #include "cuda_event.h"
 #include "random_recording.h"
+#include "stream_values.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -69,6 +70,46 @@ class DrawsFor {
   DrawsFor& operator=(const DrawsFor&) = delete;
 };
 
+/// Which action the device has come to, in host memory that it writes to on a stream of its own: what
+/// computes waits for nothing of this.
+class Progress {
+ public:
+  Progress() {
+    check(cudaHostAlloc(reinterpret_cast<void**>(&last_), sizeof *last_, cudaHostAllocMapped),
+          "cudaHostAlloc");
+    *last_ = kNone;
+    check(cudaHostGetDevicePointer(&on_device_, last_, 0), "cudaHostGetDevicePointer");
+  }
+  ~Progress() { cudaFreeHost(last_); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  /// Once what the stream has been asked for is done.
+  void note(cudaStream_t stream, int action) {
+    CudaEvent reached;
+    reached.record(stream);
+    reached.block(stream_.get());
+    values_.write(stream_.get(), on_device_, static_cast<std::uint32_t>(action));
+  }
+
+  /// The stream waits until all is noted.
+  void join(cudaStream_t stream) const {
+    CudaEvent end;
+    end.record(stream_.get());
+    end.block(stream);
+  }
+
+  int last() const { return static_cast<int>(*static_cast<volatile std::uint32_t*>(last_)); }
+
+ private:
+  static constexpr auto kNone = static_cast<std::uint32_t>(-1);
+
+  const StreamValues values_;
+  const LineStream stream_;
+  std::uint32_t* last_ = nullptr;
+  void* on_device_ = nullptr;
+};
+
 class CudaRecorder : public StepRecorder {
  public:
   explicit CudaRecorder(c10::DeviceIndex device)
@@ -88,12 +129,17 @@ class CudaRecorder : public StepRecorder {
     check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     c10::cuda::CUDACachingAllocator::emptyCache();  // the graph's memory is its own
     random_.emplace(device_);
+    if (!progress_) progress_.emplace();
+    marked_ = false;
     graph_ = std::make_unique<at::cuda::CUDAGraph>();
     // Other threads may ask CUDA for anything meanwhile.
     graph_->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     try {
       const DrawsFor scopes(*random_);
+      records_ = true;
       body();
+      records_ = false;
+      if (marked_) progress_->join(stream_.stream());
       graph_->capture_end();
     } catch (const PeerFailed&) {
       give_up();
@@ -103,6 +149,14 @@ class CudaRecorder : public StepRecorder {
       throw InvalidConfig(std::string("this step cannot be recorded: ") + error.what());
     }
   }
+
+  void mark(int action) override {
+    if (!records_) return;
+    progress_->note(c10::cuda::getCurrentCUDAStream(device_).stream(), action);
+    marked_ = true;
+  }
+
+  int progress() const override { return progress_ ? progress_->last() : -1; }
 
   const std::vector<std::uint64_t>& seeds() const override { return random_.value().seeds(); }
 
@@ -122,6 +176,7 @@ class CudaRecorder : public StepRecorder {
   }
 
   void give_up() noexcept {
+    records_ = false;
     try {
       graph_->capture_end();
     } catch (const std::exception&) {
@@ -133,6 +188,9 @@ class CudaRecorder : public StepRecorder {
   const c10::DeviceIndex device_;
   const c10::cuda::CUDAStream stream_;
   std::optional<RecordedRandom> random_;
+  std::optional<Progress> progress_;  ///< from the first recording on
+  bool records_ = false;
+  bool marked_ = false;  ///< anything in the recording
   std::unique_ptr<at::cuda::CUDAGraph> graph_;
 };
 

@@ -103,6 +103,12 @@ class DeviceTransport : public Transport, private Meeting {
     sums_->begin_step();
   }
 
+  void replayed(std::function<std::string()> where) override {
+    CudaEvent done;
+    done.record(compute());
+    watch_.add(std::move(done), std::move(where));
+  }
+
   void send(int to, Message message) override {
     const c10::AutoGradMode no_grad(false);
     Outgoing& out = out_.at(to);
@@ -420,7 +426,9 @@ class DeviceTransport : public Transport, private Meeting {
   const std::string& device_waits_for() {
     std::call_once(asked_, [this] {
       if (const auto next = watch_.next())
-        device_waits_for_ = "; rank " + std::to_string(rank_) + "'s GPU was waiting for " + next->what;
+        device_waits_for_ =
+            "; rank " + std::to_string(rank_) + "'s GPU was " +
+            (next->is_replay() ? "at " + next->what + " of a recorded step" : "waiting for " + next->what);
     });
     return device_waits_for_;
   }
@@ -429,10 +437,12 @@ class DeviceTransport : public Transport, private Meeting {
   /// been so for longer than the time limit, or will be so for ever, or that the fabric has failed.
   std::optional<std::string> find_fault() {
     if (const auto next = watch_.next()) {
+      if (next->is_replay() && next->waited >= timeout_.load())
+        return "a recorded step stood at " + next->what + " for " + seconds(timeout_);
       if (next->waited >= timeout_.load())
         return "nothing came for " + next->what + " within " + seconds(timeout_);
       // Not at once: this rank's device may be busy with what comes before the receive.
-      if (next->waited >= std::max(options_.heartbeat_timeout, timeout_.load() / 5) &&
+      if (!next->is_replay() && next->waited >= std::max(options_.heartbeat_timeout, timeout_.load() / 5) &&
           heartbeat_->has_left(next->from))
         return next->what + " was not sent before that rank ended";
     }

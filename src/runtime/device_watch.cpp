@@ -5,24 +5,37 @@
 namespace counterflow::runtime {
 
 void DeviceWatch::add(CudaEvent done, const Pass& producer, int from) {
+  add({std::move(done), producer, from});
+}
+
+void DeviceWatch::add(CudaEvent done, std::function<std::string()> where) {
+  add({std::move(done), {}, -1, std::move(where)});
+}
+
+void DeviceWatch::add(Watched one) {
   const std::lock_guard lock(mutex_);
-  if (receives_.empty()) progress_ = Clock::now();
-  receives_.push_back({std::move(done), producer, from});
-  if (receives_.size() > 64) drop_done();  // a host that is far ahead: next() clears the rest
+  if (watched_.empty()) progress_ = Clock::now();
+  watched_.push_back(std::move(one));
+  if (watched_.size() > 64) drop_done();  // a host that is far ahead: next() clears the rest
 }
 
 std::optional<DeviceWatch::Next> DeviceWatch::next() {
   const std::lock_guard lock(mutex_);
   drop_done();
-  if (receives_.empty()) return std::nullopt;
-  const Receive& first = receives_.front();
-  return Next{to_string(first.producer) + " from rank " + std::to_string(first.from), first.from,
-              Clock::now() - progress_};
+  if (watched_.empty()) return std::nullopt;
+  const Watched& first = watched_.front();
+  std::string what =
+      first.where ? first.where() : to_string(first.producer) + " from rank " + std::to_string(first.from);
+  if (first.where && what != reached_) {
+    reached_ = what;
+    progress_ = Clock::now();
+  }
+  return Next{std::move(what), first.from, Clock::now() - progress_};
 }
 
 void DeviceWatch::drop_done() {
-  while (!receives_.empty() && receives_.front().done.is_done()) {
-    receives_.pop_front();
+  while (!watched_.empty() && watched_.front().done.is_done()) {
+    watched_.pop_front();
     progress_ = Clock::now();
   }
 }

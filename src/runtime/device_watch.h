@@ -1,8 +1,9 @@
-// The receives that a device waits for while its host goes on.
+// What a device waits for while its host goes on.
 #pragma once
 
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -12,34 +13,42 @@
 
 namespace counterflow::runtime {
 
-/// Any thread.
+/// Any thread. What is added is done about in that order.
 class DeviceWatch {
  public:
-  /// `done` is when the receive is. Receives are done about in the order in which they are added.
+  /// A receive, and when it is done.
   void add(CudaEvent done, const Pass& producer, int from);
 
+  /// A replay of a recorded step. `where` says which action the device has come to.
+  void add(CudaEvent done, std::function<std::string()> where);
+
   struct Next {
-    std::string what;  ///< "1F3 from rank 1"
-    int from = 0;
-    std::chrono::nanoseconds waited{0};  ///< since the one before it was done
+    std::string what;                    ///< "1F3 from rank 1", or the action of a replay
+    int from = -1;                       ///< -1: a replay
+    std::chrono::nanoseconds waited{0};  ///< since the one before it was done, or the replay's last action
+
+    bool is_replay() const { return from < 0; }
   };
 
-  /// The receive that the device waits for.
+  /// What the device waits for.
   std::optional<Next> next();
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  struct Receive {
+  struct Watched {
     CudaEvent done;
     Pass producer;
-    int from = 0;
+    int from = -1;
+    std::function<std::string()> where{};
   };
 
+  void add(Watched one);
   void drop_done();
 
   std::mutex mutex_;
-  std::deque<Receive> receives_;
+  std::deque<Watched> watched_;
+  std::string reached_;  ///< by the replay at hand
   Clock::time_point progress_;
 };
 

@@ -206,6 +206,10 @@ Message Executor::receive(int buffer, const Pass& producer, std::optional<Shapes
 
 void Executor::run(const Action& action, std::size_t at) {
   const auto passes = action.passes();
+  if (setup_.options.recorder && training_) {
+    const ComputeStreams::On on(streams_, stream_of(passes[0]));
+    setup_.options.recorder->mark(step_);
+  }
   if (action.is_overlap() && !cell(passes[1].stage, passes[1].micro_batch).visit->can_overlap())
     return run_in_turn(passes[0], passes[1], at);
   for (const Pass& pass : passes) {

@@ -50,6 +50,9 @@ class Executor {
   /// The most bytes that a micro-batch's outputs took in the last step, by this rank's stages.
   const std::vector<std::int64_t>& output_bytes() const { return output_bytes_; }
 
+  /// This rank's actions, as text.
+  const std::vector<std::string>& names() const { return names_; }
+
   /// The action at hand, as text.
   std::string action() const { return step_ < 0 ? "before the first action" : names_[step_]; }
 

@@ -206,9 +206,17 @@ class Pipeline::Impl {
                                 stage_numbers_, stages_,  wide_gradients_.get()};
     training_ = std::make_unique<Executor>(schedule_, program_, setup);
     evaluation_ = std::make_unique<Executor>(forward_schedule_, forward_program_, setup);
+    // Of its own: the transport may ask where the device is when the pipeline has gone.
+    const auto names = std::make_shared<const std::vector<std::string>>(training_->names());
     if (options_.recorder)
-      recorded_ = std::make_unique<RecordedStep>(*options_.recorder, parameters(),
-                                                 [this] { transport_.all_gather({}); });
+      recorded_ = std::make_unique<RecordedStep>(
+          *options_.recorder, parameters(), [this] { transport_.all_gather({}); },
+          [this, names] {
+            transport_.replayed([recorder = options_.recorder, names] {
+              const int action = recorder->progress();
+              return action < 0 ? std::string("its beginning") : names->at(action);
+            });
+          });
     if (options_.streams > 0)
       training_->set_streams(options_.streams);
     else if (recorded_)

@@ -80,6 +80,7 @@ StepResult RecordedStep::run(const Batch& batch, const std::vector<std::uint64_t
           before[i] = before[i].clone();
       fill(batch);
       recorder_.replay(pick(seeds));
+      replayed_();
       found = result();
       for (std::size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = gradients_[i];
     }

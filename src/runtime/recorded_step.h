@@ -17,9 +17,13 @@ class RecordedStep {
 
   /// `meet` waits for all ranks: none records while another has yet to finish a step, and none replays while
   /// another still records. Recording frees memory, which waits for the GPUs of all ranks of the process, and
-  /// those for their peers.
-  RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters, std::function<void()> meet)
-      : recorder_(recorder), parameters_(std::move(parameters)), meet_(std::move(meet)) {}
+  /// those for their peers. `replayed` is called after each replay is asked for.
+  RecordedStep(StepRecorder& recorder, std::vector<at::Tensor> parameters, std::function<void()> meet,
+               std::function<void()> replayed)
+      : recorder_(recorder),
+        parameters_(std::move(parameters)),
+        meet_(std::move(meet)),
+        replayed_(std::move(replayed)) {}
 
   /// The first step runs as it is, the second is recorded; that one and all later ones are replayed. `seeds`
   /// are those of this step's random scopes, all of them, in an order that is the same in every step. Throws
@@ -41,6 +45,7 @@ class RecordedStep {
   StepRecorder& recorder_;
   const std::vector<at::Tensor> parameters_;
   const std::function<void()> meet_;
+  const std::function<void()> replayed_;
   bool warm_ = false;
   bool recorded_ = false;
   Batch batch_;                      ///< what the recorded step reads

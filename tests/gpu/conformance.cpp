@@ -4,9 +4,10 @@
 //                                           (launch.h)
 //   gpu_conformance threads LINK RANKS      ranks are threads, a GPU each
 //   gpu_conformance local - RANKS           ranks are threads that share the GPUs there are
-//   gpu_conformance killed|throws|stuck|misfit|killed-recorded LINK
+//   gpu_conformance killed|throws|stuck|misfit|killed-recorded|absent LINK
 //                                           as processes: rank 1 ends badly, the others must notice; with
-//                                           misfit it has a batch that does not fit its recorded step
+//                                           misfit it has a batch that does not fit its recorded step, with
+//                                           absent it stays away from one
 //   gpu_conformance shared LINK             as processes: all on one GPU, which is refused
 //
 // LINK is nccl, copy or automatic (gpu.h). Where there are fewer GPUs than ranks, ranks share them (over NCCL
@@ -162,6 +163,7 @@ void check_leaks(const Launch& launch, const OpenStore& open_store) {
 /// Rank 1's, of a step in which it ends badly before it is replayed.
 void spoil(const std::string& how, Batch& batch) {
   if (how == "killed-recorded") kill(getpid(), SIGKILL);
+  if (how == "absent") return std::this_thread::sleep_for(std::chrono::seconds(12));
   for (Tensors& targets : batch.targets)
     for (at::Tensor& target : targets) target = at::cat({target, target});
 }
@@ -172,14 +174,14 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   GpuOptions gpu = options_of(launch.rank, launch.num_ranks);
   gpu.heartbeat_timeout = std::chrono::seconds(3);
   const auto device = static_cast<c10::DeviceIndex>(gpu.device);
-  const bool records = how == "misfit" || how == "killed-recorded";
+  const bool records = how == "misfit" || how == "killed-recorded" || how == "absent";
   const auto recorder = records ? make_cuda_recorder(device) : nullptr;  // outlives the transport, as it may
   const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
   const auto on_cpu = make_model(kCases[2], schedule.num_stages());
   const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, device), at::kFloat);
   const auto transport = make_gpu_transport(open_store, launch.rank, launch.num_ranks, gpu);
   PipelineOptions options = options_for(model);
-  options.timeout = std::chrono::seconds(how == "stuck" ? 4 : 60);
+  options.timeout = std::chrono::seconds(how == "stuck" || how == "absent" ? 4 : 60);
   options.recorder = recorder;
   int forwards = 0;
   Pipeline pipeline(
@@ -188,7 +190,7 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
         const auto inner = model.stage(number);
         return runtime::make_stage(
             [&, inner](const Tensors& inputs) {
-              if (launch.rank == 1 && ++forwards == 10) {
+              if (launch.rank == 1 && ++forwards == 10 && how != "absent") {
                 if (how == "killed") kill(getpid(), SIGKILL);
                 if (how == "throws") throw Error("the test's stage throws");
                 if (how == "stuck") std::this_thread::sleep_for(std::chrono::seconds(12));
@@ -212,7 +214,8 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   } catch (const Error& error) {
     const double seconds = seconds_since(last);
     ++g_checked;
-    const bool good = seconds < (launch.rank == 1 ? 14 : 9);
+    bool good = seconds < (launch.rank == 1 ? 14 : 9);
+    if (how == "absent") good &= std::string(error.what()).find("recorded step") != std::string::npos;
     if (!good) ++g_failed;
     std::printf("%s %s, rank %d after %.2f s: %s\n", good ? "ok    " : "FAILED", how.c_str(), launch.rank,
                 seconds, error.what());

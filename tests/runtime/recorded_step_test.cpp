@@ -18,13 +18,15 @@ namespace {
 
 using Seeds = FakeRecorder::Seeds;
 
+void nothing_more() {}
+
 StepResult nothing(const Batch&) {
   return {};
 }
 
 TEST(RecordedStepTest, EachReplayDrawsAsItsOwnStepDoes) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {}, [] {});
+  RecordedStep step(recorder, {}, nothing_more, nothing_more);
   step.run({}, {10, 11, 12}, nothing);
   EXPECT_TRUE(recorder.replayed.empty());  // the first one runs as it is
   recorder.drew = {21, 22, 21};            // two passes in the schedule's order, the first is recomputed
@@ -35,7 +37,7 @@ TEST(RecordedStepTest, EachReplayDrawsAsItsOwnStepDoes) {
 
 TEST(RecordedStepTest, AStagesOwnSeedStays) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {}, [] {});
+  RecordedStep step(recorder, {}, nothing_more, nothing_more);
   step.run({}, {10}, nothing);
   recorder.drew = {20, 99};
   step.run({}, {20}, nothing);
@@ -45,7 +47,7 @@ TEST(RecordedStepTest, AStagesOwnSeedStays) {
 
 TEST(RecordedStepTest, RefusesABatchOfAnotherShape) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {}, [] {});
+  RecordedStep step(recorder, {}, nothing_more, nothing_more);
   const auto batch = [](std::int64_t rows) { return Batch{{{at::full({rows, 2}, 1.0)}}, {}, {1.0}}; };
   step.run(batch(3), {}, nothing);
   step.run(batch(3), {}, nothing);
@@ -55,7 +57,8 @@ TEST(RecordedStepTest, RefusesABatchOfAnotherShape) {
 TEST(RecordedStepTest, IsRecordedAgainWhereAsked) {
   FakeRecorder recorder;
   std::vector<std::pair<int, std::size_t>> met;  // what there had been when the ranks met
-  RecordedStep step(recorder, {}, [&] { met.emplace_back(recorder.recorded, recorder.replayed.size()); });
+  RecordedStep step(
+      recorder, {}, [&] { met.emplace_back(recorder.recorded, recorder.replayed.size()); }, nothing_more);
   const Batch batch{{{at::full({3, 2}, 1.0)}}, {}, {1.0}};
   for (int i = 0; i < 3; ++i) step.run(batch, {}, nothing);
   EXPECT_EQ(recorder.recorded, 1);
@@ -82,7 +85,7 @@ struct Trained {
 TEST(RecordedStepTest, AddsToTheGradientsThatThereAre) {
   FakeRecorder recorder;
   const Trained trained;
-  RecordedStep step(recorder, {trained.first, trained.second}, [] {});
+  RecordedStep step(recorder, {trained.first, trained.second}, nothing_more, nothing_more);
   trained.second.mutable_grad() = at::full({2}, 7.0);
   for (int i = 1; i <= 4; ++i) {
     step.run({}, {}, trained.body());
@@ -99,7 +102,7 @@ TEST(RecordedStepTest, AddsToTheGradientsThatThereAre) {
 TEST(RecordedStepTest, RefusesAParameterThatHasMoved) {
   FakeRecorder recorder;
   const Trained trained;
-  RecordedStep step(recorder, {trained.first}, [] {});
+  RecordedStep step(recorder, {trained.first}, nothing_more, nothing_more);
   for (int i = 0; i < 3; ++i) step.run({}, {}, trained.body());
   {
     const c10::AutoGradMode no_grad(false);
@@ -112,7 +115,7 @@ TEST(RecordedStepTest, RefusesAParameterThatHasMoved) {
 
 TEST(RecordedStepTest, RefusesABatchOfTheHostForParametersOfADevice) {
   FakeRecorder recorder;
-  RecordedStep step(recorder, {at::zeros({2}, at::kMeta)}, [] {});
+  RecordedStep step(recorder, {at::zeros({2}, at::kMeta)}, nothing_more, nothing_more);
   const Batch batch{{{at::full({3, 2}, 1.0)}}, {}, {1.0}};
   step.run(batch, {}, nothing);
   EXPECT_THROW(step.run(batch, {}, nothing), InvalidConfig);

@@ -20,6 +20,12 @@ class StepRecorder {
   /// Inside run(): calls `body` without doing what it asks of the device, and keeps that instead.
   virtual void record(const std::function<void()>& body) = 0;
 
+  /// Inside record(): the device will say when it has come to here. Where nothing is being recorded, nothing.
+  virtual void mark(int action) { static_cast<void>(action); }
+
+  /// What mark() was last told of that the device has come to in a replay, or -1. Any thread.
+  virtual int progress() const { return -1; }
+
   /// What the random scopes (random.h) started from that drew on the device while recording, in the order in
   /// which they first did.
   virtual const std::vector<std::uint64_t>& seeds() const = 0;

@@ -23,6 +23,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,6 +72,10 @@ class Transport {
   /// Says which kind of step comes: messages of a training step and of an evaluation may differ. Throws
   /// PeerFailed where that is known, so that a recorded step is not replayed for ever without the others.
   virtual void begin_step(bool training) { static_cast<void>(training); }
+
+  /// Says that a recorded step has just been replayed on the current stream: it has to make progress within
+  /// the time limit, too. `where` gives the action that the device has come to, on any thread.
+  virtual void replayed(std::function<std::string()> where) { static_cast<void>(where); }
 
   /// Starts to send to rank `to`.
   virtual void send(int to, Message message) = 0;
