@@ -272,6 +272,11 @@ TEST(RecordedTest, RefusesABatchOfAnotherShape) {
         "takes Float.2, 3.");
 }
 
+/// The action whose message the replay was waiting for.
+std::string at(int rank, const std::string& action) {
+  return "; rank " + std::to_string(rank) + "'s GPU was at " + action + " of a recorded step";
+}
+
 TEST(RecordedTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
   for (const bool evaluates : {false, true}) {
     Setting setting{.steps = 10, .evaluates = evaluates, .heartbeat_timeout = 1s};
@@ -281,7 +286,8 @@ TEST(RecordedTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
       throw Error("rank 1: no more data");
     };
     const std::vector<Outcome> outcomes = run(setting);
-    expect_ends(outcomes[0], 0, 10, "(before the first action|0F0): rank 1 ended: an exception ended it");
+    expect_ends(outcomes[0], 0, 10,
+                "before the first action: rank 1 ended: an exception ended it" + at(0, "0B0"));
     expect_ends(outcomes[1], 1, 10, "no more data");
   }
 }
@@ -295,10 +301,30 @@ TEST(RecordedTest, AProcessThatIsKilledOrStoppedIsMissed) {
       raise(signal);
     };
     const std::vector<Outcome> outcomes = run(setting);
-    for (const int rank : {0, 2})
-      expect_ends(outcomes[rank], rank, 10,
-                  "before the first action: rank 1 ended: its process gives no sign of life any more");
+    const std::string reason =
+        "before the first action: rank 1 ended: its process gives no sign of life any more";
+    expect_ends(outcomes[0], 0, 10, reason + at(0, "0B0"));
+    expect_ends(outcomes[2], 2, 10, reason + at(2, "2F0"));
   }
+}
+
+TEST(RecordedTest, ARankThatStaysAwayIsReportedWithTheActionThatTheReplayHadComeTo) {
+  Setting setting{.num_ranks = 3, .steps = 10, .evaluates = false, .timeout = 2s};
+  setting.between = [](int rank) {
+    if (rank != 1) return;
+    fake::note_trouble();
+    std::this_thread::sleep_for(4s);
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  // Of the two that wait, either may be the first to give up.
+  const std::string stood =
+      "before the first action: rank (0 ended: a recorded step stood at 0B0|2 ended: a recorded step stood "
+      "at 2F0) "
+      "for 2 s";
+  const std::string where = "(; rank [02]'s GPU was at (0B0|2F0) of a recorded step)?";
+  expect_ends(outcomes[0], 0, 10, stood + where);
+  expect_ends(outcomes[1], 1, 10, stood);
+  expect_ends(outcomes[2], 2, 10, stood + where);
 }
 
 }  // namespace
