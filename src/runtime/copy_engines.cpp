@@ -122,6 +122,34 @@ class CopyLine : public DeviceLine {
   std::size_t next_ = 0;
 };
 
+/// Streams that nothing waits on, to let go what waits on others. The device works on a stream behind others
+/// that it keeps in the same queue; streams of different priorities are in different ones, so there is one of
+/// each that lines do not have. All are made, and used once, before anything waits: that may take the device.
+class FreeStreams {
+ public:
+  FreeStreams() {
+    const StreamPriorities priorities;
+    for (int priority = priorities.first + 1; priority <= priorities.last; ++priority)
+      streams_.emplace_back(priority);
+    if (streams_.empty()) streams_.emplace_back();
+    for (const LineStream& stream : streams_) {
+      CudaEvent used;
+      used.record(stream.get());
+      check(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
+    }
+  }
+
+  /// Those that are done with what they were asked for before.
+  template <class Each>
+  void for_each_idle(Each each) const {
+    for (const LineStream& stream : streams_)
+      if (cudaStreamQuery(stream.get()) == cudaSuccess) each(stream.get());
+  }
+
+ private:
+  std::deque<LineStream> streams_;
+};
+
 /// Lines from each member to each other.
 class CopyGroup : public DeviceGroup {
  public:
@@ -296,15 +324,14 @@ class CopyFabric : public DeviceFabric {
   void release_all() {
     constexpr auto kPause = std::chrono::milliseconds(1);
     const auto least = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-    const LineStream stream;
     for (bool waits = true; waits || !ends_ || std::chrono::steady_clock::now() < least;) {
       waits = false;
       {
         const std::lock_guard lock(mutex_);
-        for (const auto& line : lines_) {
-          line->let_go(stream.get());
-          waits |= cudaStreamQuery(line->stream()) == cudaErrorNotReady;
-        }
+        free_streams_.for_each_idle([this](cudaStream_t stream) {
+          for (const auto& line : lines_) line->let_go(stream);
+        });
+        for (const auto& line : lines_) waits |= cudaStreamQuery(line->stream()) == cudaErrorNotReady;
       }
       std::this_thread::sleep_for(kPause);
     }
@@ -314,6 +341,7 @@ class CopyFabric : public DeviceFabric {
   const int rank_;
   const CopyEngineOptions options_;
   const StreamValues values_;
+  const FreeStreams free_streams_;
   std::mutex mutex_;  ///< of adding a line, and of letting them go
   std::vector<std::unique_ptr<CopyLine>> lines_;
   std::deque<CopyGroup> groups_;

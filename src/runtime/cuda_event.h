@@ -40,14 +40,22 @@ class CudaEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-/// A stream of the current device for transfers: of the highest priority, and not held up by the default one.
+/// Of streams of the current device. Smaller numbers come first.
+struct StreamPriorities {
+  StreamPriorities() {
+    check(cudaDeviceGetStreamPriorityRange(&last, &first), "cudaDeviceGetStreamPriorityRange");
+  }
+
+  int first = 0;
+  int last = 0;
+};
+
+/// A stream of the current device for transfers: of the highest priority, unless another is asked for, and not
+/// held up by the default one.
 class LineStream {
  public:
-  LineStream() {
-    int lowest = 0;
-    int highest = 0;
-    check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
-    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, highest), "cudaStreamCreate");
+  explicit LineStream(int priority = StreamPriorities().first) {
+    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority), "cudaStreamCreate");
   }
   ~LineStream() { cudaStreamDestroy(stream_); }
   LineStream(const LineStream&) = delete;

@@ -4,10 +4,11 @@
 //                                           (launch.h)
 //   gpu_conformance threads LINK RANKS      ranks are threads, a GPU each
 //   gpu_conformance local - RANKS           ranks are threads that share the GPUs there are
-//   gpu_conformance killed|throws|stuck|misfit|killed-recorded|absent LINK
+//   gpu_conformance killed|throws|stuck|misfit|killed-recorded|killed-replaying|absent LINK
 //                                           as processes: rank 1 ends badly, the others must notice; with
 //                                           misfit it has a batch that does not fit its recorded step, with
-//                                           absent it stays away from one
+//                                           absent it stays away from one, with killed-replaying it ends in
+//                                           the midst of one
 //   gpu_conformance shared LINK             as processes: all on one GPU, which is refused
 //
 // LINK is nccl, copy or automatic (gpu.h). Where there are fewer GPUs than ranks, ranks share them (over NCCL
@@ -24,6 +25,7 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <utility>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
@@ -163,6 +165,11 @@ void check_leaks(const Launch& launch, const OpenStore& open_store) {
 /// Rank 1's, of a step in which it ends badly before it is replayed.
 void spoil(const std::string& how, Batch& batch) {
   if (how == "killed-recorded") kill(getpid(), SIGKILL);
+  if (how == "killed-replaying")
+    return std::thread([] {
+             std::this_thread::sleep_for(std::chrono::seconds(1));
+             kill(getpid(), SIGKILL);
+           }).detach();
   if (how == "absent") return std::this_thread::sleep_for(std::chrono::seconds(12));
   for (Tensors& targets : batch.targets)
     for (at::Tensor& target : targets) target = at::cat({target, target});
@@ -174,9 +181,10 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
   GpuOptions gpu = options_of(launch.rank, launch.num_ranks);
   gpu.heartbeat_timeout = std::chrono::seconds(3);
   const auto device = static_cast<c10::DeviceIndex>(gpu.device);
-  const bool records = how == "misfit" || how == "killed-recorded" || how == "absent";
+  const bool replaying = how == "killed-replaying";
+  const bool records = replaying || how == "misfit" || how == "killed-recorded" || how == "absent";
   const auto recorder = records ? make_cuda_recorder(device) : nullptr;  // outlives the transport, as it may
-  const Schedule schedule = generate("1f1b", {launch.num_ranks, 4});
+  const Schedule schedule = generate(replaying ? "dualpipe" : "1f1b", {launch.num_ranks, 4});
   const auto on_cpu = make_model(kCases[2], schedule.num_stages());
   const models::OnDevice model(*on_cpu, at::Device(at::kCUDA, device), at::kFloat);
   const auto transport = make_gpu_transport(open_store, launch.rank, launch.num_ranks, gpu);
@@ -200,14 +208,16 @@ void end_badly(const std::string& how, const Launch& launch, const OpenStore& op
             inner);
       },
       options);
-  Clock::time_point last = Clock::now();
+  const int steps = replaying ? 1'000'000 : 20;
+  Clock::time_point last = Clock::now();  // when the step began that this rank asked for last
+  Clock::time_point begun = last;
   try {
-    for (int step = 0; step < 20; ++step) {
+    for (int step = 0; step < steps; ++step) {
+      last = std::exchange(begun, Clock::now());
       Batch batch = batch_of(model, pipeline, step);
       if (records && launch.rank == 1 && step == 5) spoil(how, batch);
       pipeline.step(batch);
       cudaDeviceSynchronize();
-      last = Clock::now();
     }
     std::printf("FAILED %s, rank %d: noticed nothing\n", how.c_str(), launch.rank);
     ++g_failed;
