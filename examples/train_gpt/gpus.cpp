@@ -39,7 +39,8 @@ int gpu_of(const cf::Launch& launch, bool share) {
   if (launch.local_rank >= num_gpus)
     throw counterflow::InvalidConfig("rank " + std::to_string(launch.rank) + " is process number " +
                                      std::to_string(launch.local_rank + 1) + " on its host, which has " +
-                                     std::to_string(num_gpus) + " GPU(s): each process needs one, or --share-gpus");
+                                     std::to_string(num_gpus) +
+                                     " GPU(s): each process needs one, or --share-gpus");
   return launch.local_rank;
 }
 

@@ -51,9 +51,10 @@ void add_pipeline_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"local", "mpi", "gpu", "nccl", "copy"}));
   app.add_flag("--record", options.record,
                "on GPUs: record a step as one CUDA graph for each rank and replay it, with the same results");
-  app.add_flag("--share-gpus", options.share_gpus,
-               "on GPUs: try more processes than there are GPUs, slowly; over NCCL each then needs an NCCL_HOSTID "
-               "of its own in its environment");
+  app.add_flag(
+      "--share-gpus", options.share_gpus,
+      "on GPUs: try more processes than there are GPUs, slowly; over NCCL each then needs an NCCL_HOSTID "
+      "of its own in its environment");
 }
 
 void add_run_options(CLI::App& app, Options& options) {

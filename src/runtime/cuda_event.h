@@ -50,8 +50,8 @@ struct StreamPriorities {
   int last = 0;
 };
 
-/// A stream of the current device for transfers: of the highest priority, unless another is asked for, and not
-/// held up by the default one.
+/// A stream of the current device for transfers: of the highest priority, unless another is asked for, and
+/// not held up by the default one.
 class LineStream {
  public:
   explicit LineStream(int priority = StreamPriorities().first) {

@@ -87,6 +87,7 @@ class DeviceTransport : public Transport, private Meeting {
       if (channel.from != rank_ && channel.to != rank_) continue;
       DeviceLine& line = fabric_->open_line(channel.from, channel.to);
       (channel.from == rank_ ? out_[channel.to].line : in_[channel.from].line) = &line;
+      if (channel.to == rank_) heartbeat_->watch(channel.from);
     }
     groups_.resize(wiring.groups.size());
     for (std::size_t g = 0; g < wiring.groups.size(); ++g) {
@@ -426,9 +427,7 @@ class DeviceTransport : public Transport, private Meeting {
   const std::string& device_waits_for() {
     std::call_once(asked_, [this] {
       if (const auto next = watch_.next())
-        device_waits_for_ =
-            "; rank " + std::to_string(rank_) + "'s GPU was " +
-            (next->is_replay() ? "at " + next->what + " of a recorded step" : "waiting for " + next->what);
+        device_waits_for_ = "; rank " + std::to_string(rank_) + "'s GPU was " + next->state();
     });
     return device_waits_for_;
   }
@@ -437,10 +436,7 @@ class DeviceTransport : public Transport, private Meeting {
   /// been so for longer than the time limit, or will be so for ever, or that the fabric has failed.
   std::optional<std::string> find_fault() {
     if (const auto next = watch_.next()) {
-      if (next->is_replay() && next->waited >= timeout_.load())
-        return "a recorded step stood at " + next->what + " for " + seconds(timeout_);
-      if (next->waited >= timeout_.load())
-        return "nothing came for " + next->what + " within " + seconds(timeout_);
+      if (next->waited >= timeout_.load()) return next->fault() + " " + seconds(timeout_);
       // Not at once: this rank's device may be busy with what comes before the receive.
       if (!next->is_replay() && next->waited >= std::max(options_.heartbeat_timeout, timeout_.load() / 5) &&
           heartbeat_->has_left(next->from))

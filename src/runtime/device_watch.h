@@ -28,6 +28,17 @@ class DeviceWatch {
     std::chrono::nanoseconds waited{0};  ///< since the one before it was done, or the replay's last action
 
     bool is_replay() const { return from < 0; }
+
+    /// After "the GPU was": "waiting for 1F3 from rank 1", "at 0B2 of a recorded step".
+    std::string state() const {
+      return is_replay() ? "at " + what + " of a recorded step" : "waiting for " + what;
+    }
+
+    /// What is wrong when it has waited for too long, without how long.
+    std::string fault() const {
+      return is_replay() ? "a recorded step stood at " + what + " for"
+                         : "nothing came for " + what + " within";
+    }
   };
 
   /// What the device waits for.

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
+#include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -38,7 +40,8 @@ class Heartbeat::Beats {
         timeout_(timeout),
         on_failure_(std::move(on_failure)),
         interval_(std::min(kInterval, timeout / 8)),
-        peers_(num_ranks),
+        num_ranks_(num_ranks),
+        next_((rank + 1) % num_ranks),
         left_(num_ranks) {}
 
   /// The thread.
@@ -50,6 +53,7 @@ class Heartbeat::Beats {
   void abort(const std::string& reason);
   std::optional<Failure> failure() const;
   bool has_left(int rank) const;
+  void watch(int rank);
   void check_store();
 
  private:
@@ -59,10 +63,12 @@ class Heartbeat::Beats {
     bool ended = false;
   };
 
-  void tell(const std::string& reason);
+  void tell(const Failure& failure);
   void beat();
   void look();
   void look_at_peers();
+  bool look_at(int rank, std::chrono::nanoseconds passed);
+  std::set<int> watched() const;
   void end();
   bool has_ended(int rank) const;
   bool is_stuck() const { return Clock::now() - answered_ > timeout_; }
@@ -78,7 +84,9 @@ class Heartbeat::Beats {
   const std::chrono::milliseconds timeout_;
   const std::function<void(const Failure&)> on_failure_;
   const std::chrono::milliseconds interval_;
-  std::vector<Peer> peers_;
+  const int num_ranks_;
+  std::map<int, Peer> peers_;
+  int next_;  ///< that has not ended, as far as is known
   Clock::time_point looked_;
   bool host_left_ = false;
   bool store_failed_ = false;
@@ -87,6 +95,7 @@ class Heartbeat::Beats {
   std::condition_variable changed_;
   std::optional<Failure> failure_;
   std::vector<char> left_;                     ///< by rank
+  std::set<int> watched_;                      ///< beside the next rank
   std::optional<std::string> abort_reason_;    ///< of this rank
   Clock::time_point answered_ = Clock::now();  ///< when the store did, last
   Clock::time_point answered_then_;            ///< answered_, when check_store() was called last
@@ -108,7 +117,7 @@ void Heartbeat::Beats::run() {
     try {
       if (reason) {
         told = true;
-        tell(*reason);
+        tell({rank_, *reason});
       }
       if (!host_left_ && !store_failed_) {
         beat();
@@ -158,6 +167,16 @@ bool Heartbeat::Beats::has_left(int rank) const {
   return left_.at(rank) != 0;
 }
 
+void Heartbeat::Beats::watch(int rank) {
+  const std::lock_guard lock(mutex_);
+  watched_.insert(rank);
+}
+
+std::set<int> Heartbeat::Beats::watched() const {
+  const std::lock_guard lock(mutex_);
+  return watched_;
+}
+
 void Heartbeat::Beats::check_store() {
   {
     const std::lock_guard lock(mutex_);
@@ -175,7 +194,7 @@ void Heartbeat::Beats::end() {
   if (!failed) store_->set(end_key(rank_), "1");
   if (rank_ != 0) return;
   const auto give_up = Clock::now() + timeout_;
-  for (int rank = 1; rank < static_cast<int>(peers_.size()); ++rank) {
+  for (int rank = 1; rank < num_ranks_; ++rank) {
     if (failed && failed->rank == rank) continue;
     while (!has_ended(rank) && !store_->check({heard_key(rank)}) && Clock::now() < give_up) {
       note_answer();
@@ -184,11 +203,11 @@ void Heartbeat::Beats::end() {
   }
 }
 
-void Heartbeat::Beats::tell(const std::string& reason) {
+void Heartbeat::Beats::tell(const Failure& failure) {
   if (host_left_)
-    hear({rank_, reason});
+    hear(failure);
   else
-    store_->compareSet(kAbortKey, "", std::to_string(rank_) + " " + reason);
+    store_->compareSet(kAbortKey, "", std::to_string(failure.rank) + " " + failure.reason);
 }
 
 bool Heartbeat::Beats::has_ended(int rank) const {
@@ -217,19 +236,34 @@ void Heartbeat::Beats::look() {
 
 void Heartbeat::Beats::look_at_peers() {
   const std::chrono::nanoseconds passed = since(looked_);
-  for (int rank = 0; rank < static_cast<int>(peers_.size()); ++rank) {
-    Peer& peer = peers_[rank];
-    if (peer.ended || rank == rank_) continue;
-    const std::int64_t beats = store_->add(beat_key(rank), 0);
-    if (beats != peer.beats) {
-      peer.beats = beats;
-      peer.silence = {};
-    } else if ((peer.silence += passed) > timeout_) {
-      peer.ended = has_ended(rank);
-      if (!peer.ended) return hear({rank, "its process gives no sign of life any more"});
-      note_left(rank);
-    }
+  while (next_ != rank_ && peers_[next_].ended) next_ = (next_ + 1) % num_ranks_;
+  std::set<int> ranks = watched();
+  ranks.insert(next_);
+  ranks.erase(rank_);
+  for (const int rank : ranks)
+    if (!look_at(rank, passed)) return;
+}
+
+/// Returns false where that rank has failed, which all are told.
+bool Heartbeat::Beats::look_at(int rank, std::chrono::nanoseconds passed) {
+  Peer& peer = peers_[rank];
+  if (peer.ended) return true;
+  const std::int64_t beats = store_->add(beat_key(rank), 0);
+  if (beats != peer.beats) {
+    peer.beats = beats;
+    peer.silence = {};
+    return true;
   }
+  if ((peer.silence += passed) <= timeout_) return true;
+  peer.ended = has_ended(rank);
+  if (peer.ended) {
+    note_left(rank);
+    return true;
+  }
+  const Failure failure{rank, "its process gives no sign of life any more"};
+  tell(failure);
+  hear(failure);
+  return false;
 }
 
 /// The time since this was asked last, little if it is long: a store that is slow to answer, or this process
@@ -300,6 +334,10 @@ std::optional<Heartbeat::Failure> Heartbeat::failure() const {
 
 bool Heartbeat::has_left(int rank) const {
   return beats_->has_left(rank);
+}
+
+void Heartbeat::watch(int rank) {
+  beats_->watch(rank);
 }
 
 void Heartbeat::check_store() {

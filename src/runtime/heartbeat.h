@@ -1,7 +1,9 @@
 // Notices through a store that a rank has died or given up.
 //
-// Every rank adds to its beat in the store and looks at the others' from a thread of its own. The first
-// failure that a rank learns of stays, and is handed once to a function that must end this rank's waits.
+// Every rank adds to its beat in the store, and from a thread of its own looks at that of the next rank which
+// has not ended, of the first after the last: so each is looked at, and the store has as much to do as there
+// are ranks. Who misses a beat tells all. The first failure that a rank learns of stays, and is handed once to
+// a function that must end this rank's waits.
 //
 // Rank 0's process may host the store: it leaves when the others know that it has ended well, and they do
 // not mind then that the store is gone: each is on its own from there. Or it leaves when they know of the
@@ -41,7 +43,10 @@ class Heartbeat {
 
   std::optional<Failure> failure() const;
 
-  /// Whether a rank is known to have ended well: rank 0 at once, another one after the time-out.
+  /// Looks at that rank's beat, too, which has_left() needs. Any thread.
+  void watch(int rank);
+
+  /// Whether a rank is known to have ended well: rank 0 at once, one that is watched after the time-out.
   bool has_left(int rank) const;
 
   /// Fails where the store has been asked something and has said nothing for longer than the time-out, as

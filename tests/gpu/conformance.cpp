@@ -25,9 +25,9 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
-#include <utility>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <utility>
 
 #include "case.h"
 #include "counterflow/generate.h"
@@ -169,7 +169,8 @@ void spoil(const std::string& how, Batch& batch) {
     return std::thread([] {
              std::this_thread::sleep_for(std::chrono::seconds(1));
              kill(getpid(), SIGKILL);
-           }).detach();
+           })
+        .detach();
   if (how == "absent") return std::this_thread::sleep_for(std::chrono::seconds(12));
   for (Tensors& targets : batch.targets)
     for (at::Tensor& target : targets) target = at::cat({target, target});

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <memory>
 #include <shared_mutex>
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <vector>
 
 namespace counterflow::runtime {
 namespace {
@@ -129,6 +131,66 @@ TEST(HeartbeatTest, ARankThatEndsWellIsNotMissed) {
   two.heartbeat.reset();
   EXPECT_EQ(zero.failed.wait_for(4 * kTimeout), std::future_status::timeout);
   EXPECT_FALSE(one.heartbeat->failure());
+}
+
+TEST(HeartbeatTest, AllHearOfADeadRankThoughOneLooksAtIt) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 5);
+  Rank one(store, 1, 5);
+  Rank two(store, 2, 5);
+  Rank four(store, 4, 5);
+  for (Rank* rank : {&zero, &one, &two, &four}) {
+    ASSERT_EQ(rank->failed.wait_for(kLong), std::future_status::ready);
+    EXPECT_EQ(rank->heartbeat->failure()->rank, 3);
+    EXPECT_EQ(rank->heartbeat->failure()->reason, "its process gives no sign of life any more");
+  }
+}
+
+TEST(HeartbeatTest, WhoLookedAtARankThatEndsWellLooksAtTheOneAfterIt) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 4);
+  Rank one(store, 1, 4);
+  Rank two(store, 2, 4);
+  two.heartbeat.reset();  // nobody else would have looked at rank 3
+  for (Rank* rank : {&zero, &one}) {
+    ASSERT_EQ(rank->failed.wait_for(kLong), std::future_status::ready);
+    EXPECT_EQ(rank->heartbeat->failure()->rank, 3);
+  }
+}
+
+TEST(HeartbeatTest, ARankThatIsWatchedIsKnownToHaveLeft) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Rank zero(store, 0, 3);
+  Rank one(store, 1, 3);
+  Rank two(store, 2, 3);
+  zero.heartbeat->watch(2);
+  two.heartbeat.reset();
+  const auto give_up = std::chrono::steady_clock::now() + kLong;
+  while (!zero.heartbeat->has_left(2) && std::chrono::steady_clock::now() < give_up)
+    std::this_thread::sleep_for(10ms);
+  EXPECT_TRUE(zero.heartbeat->has_left(2));
+  EXPECT_FALSE(zero.heartbeat->has_left(1));
+}
+
+/// Counts beats and how often somebody looks at one.
+class CountingStore : public c10d::HashStore {
+ public:
+  int64_t add(const std::string& key, int64_t value) override {
+    ++(value == 0 ? looks : beats);
+    return HashStore::add(key, value);
+  }
+  std::atomic<int> beats = 0;
+  std::atomic<int> looks = 0;
+};
+
+TEST(HeartbeatTest, TheStoreHasAsMuchToDoAsThereAreRanks) {
+  constexpr int kRanks = 12;
+  const auto store = c10::make_intrusive<CountingStore>();
+  std::vector<std::unique_ptr<Rank>> ranks;
+  for (int rank = 0; rank < kRanks; ++rank) ranks.push_back(std::make_unique<Rank>(store, rank, kRanks));
+  while (store->beats < 10 * kRanks) std::this_thread::sleep_for(10ms);
+  EXPECT_LE(store->looks, store->beats + kRanks);
+  EXPECT_GE(store->looks, store->beats / 2);
 }
 
 TEST(HeartbeatTest, TheStoreMayGoOnceItsHostEndedWell) {
