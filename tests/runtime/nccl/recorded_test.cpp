@@ -309,22 +309,22 @@ TEST(RecordedTest, AProcessThatIsKilledOrStoppedIsMissed) {
 }
 
 TEST(RecordedTest, ARankThatStaysAwayIsReportedWithTheActionThatTheReplayHadComeTo) {
-  Setting setting{.num_ranks = 3, .steps = 10, .evaluates = false, .timeout = 2s};
+  Setting setting{.num_ranks = 3, .steps = 10, .evaluates = false, .timeout = 5s};
   setting.between = [](int rank) {
     if (rank != 1) return;
     fake::note_trouble();
-    std::this_thread::sleep_for(4s);
+    std::this_thread::sleep_for(9s);
   };
   const std::vector<Outcome> outcomes = run(setting);
   // Of the two that wait, either may be the first to give up.
   const std::string stood =
       "before the first action: rank (0 ended: a recorded step stood at 0B0|2 ended: a recorded step stood "
       "at 2F0) "
-      "for 2 s";
+      "for 5 s";
   const std::string where = "(; rank [02]'s GPU was at (0B0|2F0) of a recorded step)?";
-  expect_ends(outcomes[0], 0, 10, stood + where);
-  expect_ends(outcomes[1], 1, 10, stood);
-  expect_ends(outcomes[2], 2, 10, stood + where);
+  expect_ends(outcomes[0], 0, 20, stood + where);
+  expect_ends(outcomes[1], 1, 20, stood);
+  expect_ends(outcomes[2], 2, 20, stood + where);
 }
 
 }  // namespace
