@@ -7,6 +7,7 @@
 #include "cost_options.h"
 #include "counterflow/compare.h"
 #include "counterflow/format.h"
+#include "ranges.h"
 #include "table.h"
 #include "terminal.h"
 #include "units.h"
@@ -20,6 +21,7 @@ using nlohmann::ordered_json;
 struct Options {
   CompareOptions compare;
   CostOptions costs;
+  std::optional<std::string> stages_per_rank;
   std::string memory;
   bool json = false;
 };
@@ -133,6 +135,10 @@ ExitStatus run(Options options) {
     options.compare.costs.memory_bytes = parse_bytes(options.memory);
     options.compare.costs.memory_of_rank.clear();
   }
+  if (options.stages_per_rank) {
+    options.compare.stages_per_rank =
+        parse_ranges("--stages-per-rank", *options.stages_per_rank, Placement::kMaxStages);
+  }
   Comparison comparison;
   {
     Progress progress("comparing");
@@ -159,10 +165,8 @@ Verb compare_verb(CLI::App& app) {
       ->required()
       ->check(whole_number(1, Placement::kMaxMicroBatches))
       ->type_name("M");
-  verb->add_option("--stages-per-rank", options->compare.stages_per_rank,
-                   "Stages a rank for the schedules that leave the choice, like 2,4 (2)")
-      ->delimiter(',')
-      ->check(whole_number(1, Placement::kMaxStages))
+  verb->add_option("--stages-per-rank", options->stages_per_rank,
+                   "Stages a rank for the schedules that leave the choice, like 4, or 2,4, or 2-4 (2)")
       ->type_name("V");
   options->costs.add_to(*verb);
   verb->add_option("--max-activations", options->compare.max_activations,

@@ -1,4 +1,3 @@
-#include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,6 +11,7 @@
 #include "counterflow/simulate.h"
 #include "frontier_view.h"
 #include "interrupt.h"
+#include "ranges.h"
 #include "table.h"
 #include "terminal.h"
 #include "units.h"
@@ -26,7 +26,7 @@ struct Options {
   SearchRequest request;
   CostOptions costs;
   std::vector<std::string> placements;
-  std::string stages_per_rank;
+  std::optional<std::string> stages_per_rank;
   std::string memory;
   bool pareto = false;
   int limits = 8;
@@ -157,35 +157,6 @@ std::string result_json(const SearchRequest& request, const SearchResult& result
   return json.dump(2) + "\n";
 }
 
-/// "2,4-6": 2, 4, 5, 6.
-std::vector<int> parse_ranges(const std::string& text) {
-  constexpr int kMost = 64;  // numbers: each is searched
-  std::vector<int> numbers;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  const auto read = [&](int& number) {
-    const auto [rest, error] = std::from_chars(at, end, number);
-    at = rest;
-    return error == std::errc() && number >= 1 && number <= Placement::kMaxStages;
-  };
-  while (true) {
-    int first = 0;
-    bool good = read(first);
-    int last = first;
-    if (good && at != end && *at == '-') {
-      ++at;
-      good = read(last);
-    }
-    if (!good || last < first || last - first >= kMost || (at != end && *at != ',')) {
-      throw InvalidConfig("--stages-per-rank: expected numbers or ranges like 2,4-6, found \"" +
-                          text.substr(0, 40) + "\"");
-    }
-    for (int number = first; number <= last; ++number) numbers.push_back(number);
-    if (at == end) return numbers;
-    ++at;
-  }
-}
-
 ExitStatus run_pareto(const Options& options) {
   const Frontier frontier =
       with_progress("searching", [&] { return search_frontier(options.request, options.limits); });
@@ -204,7 +175,9 @@ ExitStatus run(Options options) {
     request.costs.memory_bytes = parse_bytes(options.memory);
     request.costs.memory_of_rank.clear();
   }
-  if (!options.stages_per_rank.empty()) request.stages_per_rank = parse_ranges(options.stages_per_rank);
+  if (options.stages_per_rank)
+    request.stages_per_rank =
+        parse_ranges("--stages-per-rank", *options.stages_per_rank, Placement::kMaxStages);
   for (const std::string& name : options.placements) request.placements.push_back(find_placement_kind(name));
   const StopOnInterrupt interrupt;
   request.stop = interrupt.token();

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "counterflow/generate.h"
 #include "run_command.h"
@@ -101,10 +102,23 @@ TEST(CompareCommandTest, RefusesMemoryThatIsNoNumber) {
 }
 
 TEST(CompareCommandTest, TriesTheStagesThatAreAskedFor) {
-  const auto json = compare_json({"--ranks", "4", "--micro-batches", "8", "--stages-per-rank", "2,4"});
-  int rows = 0;
-  for (const auto& one : json["rows"]) rows += one["name"] == "interleaved-1f1b" ? 1 : 0;
-  EXPECT_EQ(rows, 2);
+  const auto stages_of = [](const char* range) {
+    const auto json = compare_json({"--ranks", "4", "--micro-batches", "8", "--stages-per-rank", range});
+    std::set<int> stages;
+    for (const auto& one : json["rows"]) {
+      if (one["name"] == "interleaved-1f1b") stages.insert(one["stages_per_rank"].get<int>());
+    }
+    return stages;
+  };
+  EXPECT_EQ(stages_of("2,4"), (std::set<int>{2, 4}));
+  EXPECT_EQ(stages_of("2-4"), (std::set<int>{2, 3, 4}));
+  EXPECT_EQ(stages_of("3"), std::set<int>{3});
+  const CommandResult wrong =
+      run_command({"compare", "--ranks", "4", "--micro-batches", "8", "--stages-per-rank", "4-2"});
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_EQ(
+      wrong.err,
+      "counterflow: --stages-per-rank: expected at most 64 numbers or ranges like 2,4-6, found \"4-2\"\n");
 }
 
 }  // namespace

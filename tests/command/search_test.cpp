@@ -65,9 +65,9 @@ TEST(SearchCommandTest, TakesARangeOfStagesARank) {
   };
   EXPECT_EQ(stages_of("2,4-5"), "2 4 5 ");
   EXPECT_EQ(stages_of("3"), "3 ");
-  for (const char* wrong : {"0", "3-2", "2,", "a", "1-1000", "-1", "2-", "99999999999"}) {
+  for (const char* wrong : {"", "0", "3-2", "2,", "a", "1-1000", "1-60,1-60", "-1", "2-", "99999999999"}) {
     EXPECT_EQ(stages_of(wrong),
-              "counterflow: --stages-per-rank: expected numbers or ranges like 2,4-6, found \"" +
+              "counterflow: --stages-per-rank: expected at most 64 numbers or ranges like 2,4-6, found \"" +
                   std::string(wrong) + "\"\n");
   }
 }
