@@ -51,6 +51,17 @@ void check_standard_input(const CLI::App& verb) {
   }
 }
 
+/// An empty name is what a script passes whose variable is not set: refuses it, for the option would count as
+/// left out.
+void check_file_names(const CLI::App& verb) {
+  for (const CLI::Option* option : verb.get_options()) {
+    if (option->get_type_name() != "FILE" && !option->get_positional()) continue;
+    const std::vector<std::string> values = option->results();
+    if (std::find(values.begin(), values.end(), "") == values.end()) continue;
+    throw InvalidConfig(option->get_name() + ": expected a name, found \"\"; --help shows what is expected");
+  }
+}
+
 /// Runs the verb that the arguments name.
 ExitStatus run(int argc, char** argv) {
   CLI::App app("Pipeline schedules: generated, verified, simulated and compared exactly.", "counterflow");
@@ -73,6 +84,7 @@ ExitStatus run(int argc, char** argv) {
   }
   for (const Verb& verb : verbs) {
     if (!verb.app->parsed()) continue;
+    check_file_names(*verb.app);
     check_standard_input(*verb.app);
     return verb.run();
   }

@@ -137,6 +137,35 @@ TEST(UsageTest, RefusesArgumentsThatAreMissingUnknownOrNoNumber) {
   expect_refused({"convert", "a", "--to", "yaml"}, "--to: yaml not in {counterflow,torch,json}" + end);
 }
 
+// An empty name comes from a script's variable that is not set.
+TEST(UsageTest, EveryVerbRefusesAnEmptyFileName) {
+  const std::string text = format(generate("dualpipe", {2, 4}));
+  const auto expect_name = [&](const std::vector<std::string>& arguments, const std::string& option) {
+    expect_refused(arguments, option + ": expected a name, found \"\"; --help shows what is expected", text);
+  };
+  const std::vector<std::string> size = {"--ranks", "2", "--micro-batches", "4"};
+  const auto sized = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), size.begin(), size.end());
+    return arguments;
+  };
+  expect_name(sized({"generate", "1f1b", "-o", ""}), "--output");
+  expect_name(sized({"generate", ""}), "NAME");
+  expect_name(sized({"search", "--rounds", "0", "-o", ""}), "--output");
+  expect_name(sized({"search", "--rounds", "0", "--pareto", "-o", ""}), "--output");
+  expect_name({"convert", "-", "--to", "json", "-o", ""}, "--output");
+  expect_name({"fold", "-", "-o", ""}, "--output");
+  expect_name({"unfold", "-", "-o", ""}, "--output");
+  expect_name({"render", "-", "-o", ""}, "--output");
+  expect_name({"render", "-", "--compare", ""}, "--compare");
+  expect_name({"render", "-", "--recording", ""}, "--recording");
+  expect_name({"report", "-", "--cost-output", ""}, "--cost-output");
+  expect_name({"report", "-", "--schedule", ""}, "--schedule");
+  expect_name({"simulate", "-", "--cost-file", ""}, "--cost-file");
+  expect_name({"simulate", ""}, "FILE");
+  expect_name({"verify", "-", ""}, "FILE");
+  expect_name({"diff", "-", ""}, "B");
+}
+
 TEST(UsageTest, RefusesCostsThatAreNone) {
   expect_refused({"simulate", "a", "--cost", "f=1,g=2"},
                  "cost \"f=1,g=2\": found \"g=2\" where f=, i=, w= or fb= was expected; expected times like "
