@@ -43,7 +43,8 @@ std::optional<counterflow::CostModel> find_costs(const Options& options, const T
   if (options.on_gpus() && options.costs.empty()) return std::nullopt;
   counterflow::CostModel costs =
       options.costs.empty() ? profile(options, text, schedule) : counterflow::read_cost_file(options.costs);
-  if (!options.save_costs.empty()) counterflow::write_file(options.save_costs, format_cost_model(costs));
+  if (!options.save_costs.empty())
+    counterflow::write_file(options.save_costs, format_cost_model(costs, "us"));
   return costs;
 }
 

@@ -94,7 +94,8 @@ struct CostModel {
 CostModel parse_cost_model(std::string_view json, const std::string& file = "<text>");
 CostModel read_cost_file(const std::string& path);
 
-/// The JSON that parse_cost_model() reads.
-std::string format_cost_model(const CostModel& costs);
+/// The JSON that parse_cost_model() reads. `unit` is that of the times, "us" say, for people; "" leaves it
+/// out.
+std::string format_cost_model(const CostModel& costs, const std::string& unit = "");
 
 }  // namespace counterflow

@@ -46,7 +46,7 @@ std::string report_profile(const std::string& text, const std::string& name, con
         "none; "
         "leave them out for a profiler's trace");
   const ProfileTrace trace = parse_profile_trace(text, name);
-  if (!options.cost_output.empty()) write_file(options.cost_output, format_cost_model(costs_of(trace)));
+  if (!options.cost_output.empty()) write_file(options.cost_output, format_cost_model(costs_of(trace), "us"));
   return options.json ? profile_report_json(trace) : profile_report_text(trace, name);
 }
 

@@ -7,6 +7,7 @@
 
 #include "counterflow/cost_model.h"
 #include "counterflow/error.h"
+#include "counterflow/format.h"
 #include "counterflow/placement.h"
 #include "file.h"
 #include "json_tree.h"
@@ -314,8 +315,9 @@ CostModel read_cost_file(const std::string& path) {
   return parse_cost_model(read_text(path, kMostFileBytes), path == "-" ? "<stdin>" : path);
 }
 
-std::string format_cost_model(const CostModel& costs) {
+std::string format_cost_model(const CostModel& costs, const std::string& unit) {
   Json out = Json::object();
+  if (!unit.empty()) out["unit"] = printable(unit);
   const bool of_layers = !costs.layers.empty();
   out[of_layers ? "layers" : "stages"] = stages_json(of_layers ? costs.layers : costs.stages);
   Json overlap = Json::object();

@@ -96,6 +96,7 @@ TEST_F(ReportCommandTest, ReadsAProfilersTrace) {
   EXPECT_DOUBLE_EQ(report["communication_hidden_ratio"], 170.0 / 220);
   EXPECT_EQ(report["chunks"]["forward"]["busy_us"], 200);
   EXPECT_EQ(report["chunks"]["pair_us"], 380);
+  EXPECT_EQ(json::parse(read_whole(costs))["unit"], "us");
   EXPECT_EQ(run_command({"simulate", schedule_, "--cost-file", costs}).status, 0);
   const CommandResult text = run_command({"report", "-"}, read_whole(kTrace));
   EXPECT_NE(text.out.find("77.3 % of it hidden behind compute"), std::string::npos) << text.out;

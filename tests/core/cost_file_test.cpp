@@ -78,6 +78,13 @@ TEST(CostFileTest, TakesOneNumberForAllStages) {
   EXPECT_EQ(format_cost_model(costs), "{\n  \"stages\": {\"f\":1,\"i\":2,\"w\":3},\n  \"overlap\": 5\n}\n");
 }
 
+TEST(CostFileTest, WritesTheUnitOfItsTimes) {
+  EXPECT_EQ(format_cost_model({}, "us"),
+            "{\n  \"unit\": \"us\",\n  \"stages\": {\"f\":1,\"i\":1,\"w\":1}\n}\n");
+  EXPECT_EQ(parse_cost_model(format_cost_model(full_model(), "us")), full_model());
+  EXPECT_EQ(parse_cost_model(format_cost_model({}, "\xff\n")), CostModel());
+}
+
 TEST(CostFileTest, WritesWhatItReads) {
   EXPECT_EQ(parse_cost_model(format_cost_model(full_model())), full_model());
   CostModel uniform_but_many;

@@ -362,7 +362,7 @@ struct Bench {
     const auto pipeline = make_pipeline(schedule, *transport);
     const Batch all = batch();
     pipeline->step(all);
-    std::string text = format_cost_model(profile(*pipeline, all));
+    std::string text = format_cost_model(profile(*pipeline, all), "us");
     text.replace(text.find("\"stages\""), 8, "\"layers\"");
     if (launch.rank == 0) write_file(path, text);
   }
