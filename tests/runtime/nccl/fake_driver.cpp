@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "fake_device.h"
+#include "fake_peers.h"
+#include "misuse.h"
 
 namespace {
 
@@ -23,7 +25,10 @@ CUresult result_of(cudaError_t error) {
 
 CUresult write_value(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned int) {
   const auto write = [number = number_at(address), value] {
-    *number = value;
+    if (fake::is_own(const_cast<const std::uint32_t*>(number)))
+      *number = value;
+    else
+      fake::note_misuse("a stream writes a number to a peer's memory, where it does not arrive");
     return true;
   };
   return result_of(fake::enqueue(stream, write, {reinterpret_cast<const void*>(address)}));

@@ -18,6 +18,7 @@
 
 #include "counterflow/runtime/launch.h"
 #include "fake_device.h"
+#include "fake_peers.h"
 #include "shared_memory.h"
 
 /// In place of libc's: libtorch's store looks up the name of whoever connects, and answers nobody meanwhile,
@@ -113,6 +114,7 @@ void leave(const at::Tensor& numbers) {
 std::vector<Outcome> run_ranks(int num_ranks,
                                const std::function<void(int rank, const OpenStore& open_store)>& body) {
   start_nccl();
+  start_peers();
   g_store_is_there = share<std::atomic<bool>>();
   Page* const pages = share<Page>(num_ranks);
   auto* const busy = share<std::atomic<bool>>(num_ranks);
@@ -127,6 +129,7 @@ std::vector<Outcome> run_ranks(int num_ranks,
     if (processes.back() != 0) continue;
     g_page = &pages[rank];
     share_devices(busy, rank, num_ranks);
+    be_device(rank);
     launch.rank = launch.local_rank = rank;
     launch.hosts_store = rank == 0;
     run_rank(launch, body);

@@ -1,0 +1,163 @@
+// The transport over the copy engines where there is no GPU: its own objects, over fakes of CUDA's memory
+// that peers reach into, and of streams that wait for numbers there, eager and in graphs.
+#include <c10/cuda/CUDAStream.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <thread>
+
+#include "counterflow/runtime/error.h"
+#include "fake_device.h"
+#include "training.h"
+
+namespace counterflow::runtime {
+namespace {
+
+using namespace std::chrono_literals;
+using fake::expect_trains_as_unrecorded;
+using fake::Outcome;
+using fake::run;
+using fake::Training;
+using testing::MatchesRegex;
+
+constexpr std::string_view kGenerators[] = {"1f1b", "dualpipe", "zbv", "dualpipe-v"};
+
+Training over_copy_engines(std::string_view generator, int num_ranks, bool records) {
+  Training training;
+  training.generator = generator;
+  training.num_ranks = num_ranks;
+  training.num_micro_batches = 2 * num_ranks;
+  training.records = records;
+  training.link = GpuLink::kCopyEngines;
+  return training;
+}
+
+class CopyTrainingTest : public testing::TestWithParam<int> {};
+
+TEST_P(CopyTrainingTest, TrainsAsOverNccl) {
+  for (const std::string_view generator : kGenerators)
+    expect_trains_as_unrecorded(over_copy_engines(generator, GetParam(), false));
+}
+
+TEST_P(CopyTrainingTest, TrainsInRecordedSteps) {
+  for (const std::string_view generator : kGenerators) {
+    Training training = over_copy_engines(generator, GetParam(), true);
+    training.streams = 2;
+    expect_trains_as_unrecorded(training);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, CopyTrainingTest, testing::Values(2, 4));
+
+TEST(CopyTest, OneSlotIsEnough) {
+  for (const bool records : {false, true}) {
+    Training training = over_copy_engines("dualpipe", 2, records);
+    training.slots = 1;
+    training.steps = 4;
+    expect_trains_as_unrecorded(training);
+  }
+}
+
+/// Ends within seconds.
+void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error) {
+  SCOPED_TRACE("rank " + std::to_string(rank));
+  ASSERT_TRUE(outcome.ended);
+  EXPECT_LT(outcome.seconds, seconds);
+  EXPECT_THAT(outcome.error, MatchesRegex("rank " + std::to_string(rank) + ": " + error));
+  EXPECT_STREQ(outcome.whole.misuse, "");
+}
+
+TEST(CopyTest, ARankThatThrowsEndsAllRanks) {
+  for (const bool records : {false, true}) {
+    Training training = over_copy_engines("dualpipe", 2, records);
+    training.steps = 20;
+    training.between = [](int rank) {
+      if (rank != 1) return;
+      fake::note_trouble();
+      throw Error("rank 1: no more data");
+    };
+    const std::vector<Outcome> outcomes = run(training);
+    expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: an exception ended it; rank 0's GPU was .*");
+    expect_ends(outcomes[1], 1, 10, "no more data");
+  }
+}
+
+TEST(CopyTest, ARankThatStaysAwayFromARecordedStepIsGivenUpAfterTheTimeLimit) {
+  Training training = over_copy_engines("1f1b", 2, true);
+  training.steps = 20;
+  training.timeout = 4s;
+  training.between = [](int rank) {
+    if (rank != 1) return;
+    fake::note_trouble();
+    std::this_thread::sleep_for(7s);
+  };
+  const std::vector<Outcome> outcomes = run(training);
+  for (const int rank : {0, 1})
+    expect_ends(outcomes[rank], rank, 15, ".*rank 0 ended: a recorded step stood at 0B0 for 4 s.*");
+}
+
+TEST(CopyTest, AProcessThatIsKilledBetweenStepsIsMissed) {
+  for (const bool records : {false, true}) {
+    Training training = over_copy_engines("dualpipe", 2, records);
+    training.steps = 20;
+    training.heartbeat_timeout = 1s;
+    training.between = [](int rank) {
+      if (rank != 1) return;
+      fake::note_trouble();
+      raise(SIGKILL);
+    };
+    const std::vector<Outcome> outcomes = run(training);
+    EXPECT_FALSE(outcomes[1].ended);
+    expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: its process gives no sign of life any more.*");
+  }
+}
+
+bool is_capturing() {
+  cudaStreamCaptureStatus status{};
+  cudaStreamIsCapturing(c10::cuda::getCurrentCUDAStream().stream(), &status);
+  return status == cudaStreamCaptureStatusActive;
+}
+
+/// In a capture: the device does this when it comes here in so manieth a replay.
+void in_replay(int number, const std::function<void()>& what) {
+  const auto count = std::make_shared<int>(0);
+  fake::enqueue(c10::cuda::getCurrentCUDAStream().stream(), [=] {
+    if (++*count == number) what();
+    return true;
+  });
+}
+
+/// Rank 1 gets a signal in the midst of a replay.
+Training stricken_in_a_replay(std::string_view generator, int signal) {
+  Training training = over_copy_engines(generator, 2, true);
+  training.steps = 20;
+  training.evaluates = false;
+  training.heartbeat_timeout = 1s;
+  training.forward = [signal, forwards = 0](int rank, const at::Tensor&) mutable {
+    if (rank != 1 || !is_capturing() || ++forwards != 3) return;
+    in_replay(4, [signal] {
+      fake::note_trouble();
+      raise(signal);
+    });
+  };
+  return training;
+}
+
+void expect_is_missed(const std::vector<Outcome>& outcomes) {
+  EXPECT_FALSE(outcomes[1].ended);
+  expect_ends(
+      outcomes[0], 0, 10,
+      "before the first action: rank 1 ended: its process gives no sign of life any more; rank 0's GPU "
+      "was at .+ of a recorded step");
+}
+
+TEST(CopyTest, AProcessThatIsKilledOrStoppedInTheMidstOfAReplayIsMissed) {
+  expect_is_missed(run(stricken_in_a_replay("1f1b", SIGKILL)));
+  expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGKILL)));
+  expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGSTOP)));
+}
+
+}  // namespace
+}  // namespace counterflow::runtime
