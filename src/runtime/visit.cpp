@@ -49,6 +49,11 @@ at::Tensor loss_of(const VisitSettings& settings, const Tensors& outputs) {
   if (!loss.defined() || loss.numel() != 1)
     throw InvalidConfig("the loss of a micro-batch must be one number, it has " +
                         std::to_string(loss.defined() ? loss.numel() : 0) + " elements");
+  if (c10::GradMode::is_enabled() && !loss.requires_grad())
+    throw InvalidConfig(
+        "the loss of a micro-batch depends on nothing that can be trained: look for detach(), for operations "
+        "without gradients such as argmax(), and for parameters that require none; evaluate() needs no such "
+        "loss");
   return loss;
 }
 

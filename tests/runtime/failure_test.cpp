@@ -226,6 +226,13 @@ TEST(FailureTest, ALossThatIsNoNumberIsAnErrorWhereAskedFor) {
   EXPECT_EQ(errors_of(setting)[3], "rank 3: 3F0: the loss of micro-batch 0 is nan");
 }
 
+TEST(FailureTest, ALossThatNothingCanBeTrainedByIsAnError) {
+  Setting setting{.generator = "1f1b"};
+  setting.loss = [](const at::Tensor& output, const at::Tensor&) { return output.detach().sum(); };
+  EXPECT_THAT(errors_of(setting)[3],
+              StartsWith("rank 3: 3F0: the loss of a micro-batch depends on nothing that can be trained"));
+}
+
 TEST(FailureTest, InputsThatAreMissingAreNamed) {
   Setting setting;
   setting.batch = [](int rank) {

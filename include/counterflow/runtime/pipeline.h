@@ -36,7 +36,9 @@ std::pair<const at::Tensor&, const at::Tensor&> output_and_target(const Tensors&
 }  // namespace detail
 
 /// The loss of a micro-batch: a number, from the last stage's outputs and the micro-batch's targets. Made of
-/// anything callable with two tensors (the first of each) or with two vectors of tensors.
+/// anything callable with two tensors (the first of each) or with two vectors of tensors. Parameters
+/// belong into the last stage: a loss's own are not among parameters(), and copies do not add up their
+/// gradients.
 class Loss : public std::function<at::Tensor(const Tensors& outputs, const Tensors& targets)> {
  public:
   Loss() = default;
