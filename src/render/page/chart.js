@@ -18,10 +18,9 @@ class Chart {
     this.view.changed = () => this.redraw();
     this.drawn = 0;  // frames
     new ResizeObserver(() => this.resize()).observe(canvas);
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
-      for (const panel of this.panels) panel.setStyle(readStyle());
-      this.redraw();
-    });
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.restyle());
+    addEventListener('beforeprint', () => this.putOnPaper(true));
+    addEventListener('afterprint', () => this.putOnPaper(false));
     this.resize();
   }
 
@@ -32,6 +31,18 @@ class Chart {
     this.canvas.height = Math.max(1, Math.round(box.height * this.ratio));
     this.raster.resize(this.canvas.width, this.canvas.height);
     this.layOut();
+  }
+
+  restyle() {
+    for (const panel of this.panels) panel.setStyle(readStyle());
+    this.redraw();
+  }
+
+  /// Paper is light. The canvas has to be drawn for it before it is printed: no frame comes in between.
+  putOnPaper(paper) {
+    document.documentElement.classList.toggle('on-paper', paper);
+    this.restyle();
+    this.draw();
   }
 
   layOut() {
@@ -225,6 +236,6 @@ function readStyle() {
   return {
     page: number('page'), idle: number('idle'), memory: number('memory'), peak: number('peak'),
     ink: number('text'), text: read('text'), quiet: read('quiet'), line: read('line'), chosen: read('chosen'),
-    dark: matchMedia('(prefers-color-scheme: dark)').matches, font: getComputedStyle(document.body).fontFamily,
+    dark: number('page') < 0x800000, font: getComputedStyle(document.body).fontFamily,
   };
 }

@@ -2,7 +2,9 @@
 
 const GUTTER = 132;      // CSS pixels left of the bars
 const AXIS = 24;         // above the rows
-const TITLE = 22;        // above the axis
+const TITLE = 22;        // above the axis, where it is one line
+const BASE = 17;         // of the title's first line
+const LINE = 17, MOST_LINES = 4;
 const LEAST_ROW = 13, MOST_ROW = 54;
 
 class Panel {
@@ -14,6 +16,7 @@ class Panel {
     this.marks = null;  // bars that stay bright while the others are dimmed
     this.glyphs = new Map();
     this.digits = String(Math.max(1, timeline.microBatches) - 1).length;
+    this.measure = new OffscreenCanvas(1, 1).getContext('2d');
     this.longest = `${String(Math.max(1, timeline.stages) - 1).replace(/./g, '0')}W${'0'.repeat(this.digits)}`;
   }
 
@@ -26,17 +29,40 @@ class Panel {
   layOut(box, ratio, withMemory) {
     this.box = box;
     this.ratio = ratio;
+    this.head = AXIS + this.layOutTitle();
     const rows = Math.max(1, this.timeline.numRanks);
-    const room = box.height - TITLE - AXIS - 6;
+    const room = box.height - this.head - 6;
     this.pitch = Math.floor(Math.min(Math.max(room / rows, LEAST_ROW), MOST_ROW) * ratio) / ratio;
     const gap = this.pitch >= 18 ? 3 : 1;
     this.memoryHeight = withMemory ? Math.max(3, Math.round((this.pitch - gap) * 0.3)) : 0;
     this.barHeight = this.pitch - gap - this.memoryHeight;
-    this.top = box.y + TITLE + AXIS;
+    this.top = box.y + this.head;
     this.bottom = box.y + box.height;
     this.left = box.x + GUTTER;
     this.right = box.x + box.width;
     return Math.max(0, rows * this.pitch - room);
+  }
+
+  /// Puts the words of the name and the description into lines. Returns the title's height.
+  layOutTitle() {
+    const {timeline, measure} = this;
+    this.title = [];
+    let x = 12, y = BASE;
+    for (const [text, font, isName] of [[timeline.name, '600 14px', true], [timeline.description, '12px', false]]) {
+      measure.font = `${font} ${this.style.font}`;
+      for (const word of text.split(' ')) {
+        const {width} = measure.measureText(word);
+        if (x > 12 && x + width > this.box.width) {
+          if (y >= BASE + (MOST_LINES - 1) * LINE) return y - BASE + TITLE;
+          x = 12;
+          y += LINE;
+        }
+        this.title.push({word, x, y, font: measure.font, isName});
+        x += width + measure.measureText(' ').width;
+      }
+      x += 8;
+    }
+    return y - BASE + TITLE;
   }
 
   x(time, view) { return this.left + (time - view.from) / view.span * (this.right - this.left); }
@@ -72,7 +98,7 @@ class Panel {
     }
     // What scrolled above the rows, below the axis.
     raster.fill(Math.round(this.box.x * this.ratio), Math.round(this.box.y * this.ratio), raster.width,
-                Math.round((TITLE + AXIS) * this.ratio), pixelOf(this.style.page));
+                Math.round(this.head * this.ratio), pixelOf(this.style.page));
   }
 
   paintBars(raster, rank, view) {
@@ -182,16 +208,14 @@ class Panel {
 
   /// What is not pixels: names, figures, times.
   annotate(context, view) {
-    const {timeline, style} = this;
+    const {style} = this;
     context.textBaseline = 'alphabetic';
     context.textAlign = 'left';
-    context.fillStyle = style.text;
-    context.font = `600 14px ${style.font}`;
-    context.fillText(timeline.name, this.box.x + 12, this.box.y + 17);
-    const nameWidth = context.measureText(timeline.name).width;
-    context.font = `12px ${style.font}`;
-    context.fillStyle = style.quiet;
-    context.fillText(timeline.description, this.box.x + 24 + nameWidth, this.box.y + 17);
+    for (const {word, x, y, font, isName} of this.title) {
+      context.fillStyle = isName ? style.text : style.quiet;
+      context.font = font;
+      context.fillText(word, this.box.x + x, this.box.y + y);
+    }
     this.annotateTimes(context, view);
     this.annotateRanks(context, view);
   }
@@ -207,7 +231,8 @@ class Panel {
     context.beginPath();
     for (let time = Math.ceil(Math.max(0, view.from) / step) * step; time <= Math.min(view.to, this.timeline.makespan); time += step) {
       const x = Math.round(this.x(time, view)) + 0.5;
-      context.fillText(this.timeline.formatTime(time), x, this.top - 9);
+      const label = this.timeline.formatTime(time), half = context.measureText(label).width / 2;
+      context.fillText(label, Math.min(Math.max(x, this.left - 4 + half), this.right + 10 - half), this.top - 9);
       context.moveTo(x, this.top - 6);
       context.lineTo(x, this.top - 2);
     }

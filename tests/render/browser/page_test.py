@@ -166,6 +166,43 @@ class PageTest(unittest.TestCase):
         finally:
             self.browser.call("Emulation.setEmulatedMedia", features=[])
 
+    def test_dark_pages_are_light_on_paper(self):
+        dark = {"name": "prefers-color-scheme", "value": "dark"}
+        self.browser.call("Emulation.setEmulatedMedia", features=[dark])
+        try:
+            self.show("dualpipe", 4, 8)
+            corner = "Array.from(counterflow.chart.raster.image.data.slice(0, 4))"
+            self.assertEqual(self.browser.run(corner), [13, 17, 23, 255])
+            self.browser.run(f"addEventListener('beforeprint', () => {{ globalThis.printed = {corner}; }})")
+            self.browser.call("Page.printToPDF", printBackground=True)
+            self.browser.frame()
+            self.assertEqual(self.browser.run("printed"), [255, 255, 255, 255])
+            self.assertEqual(self.browser.run(corner), [13, 17, 23, 255])  # on the screen again
+            self.browser.call("Emulation.setEmulatedMedia", media="print", features=[dark])
+            self.assertEqual(self.browser.run("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)")
+            self.assertEqual(self.browser.run("document.querySelector('header').offsetHeight"), 0)
+        finally:
+            self.browser.call("Emulation.setEmulatedMedia", media="", features=[])
+
+    def test_titles_and_legends_fit_a_narrow_window(self):
+        width = 360
+        self.browser.call("Emulation.setDeviceMetricsOverride", width=width, height=740, deviceScaleFactor=1, mobile=False)
+        try:
+            self.show("dualpipe", 8, 20, "--compare", self.schedule("interleaved-1f1b", 4, 8))
+            self.browser.frame()
+            for panel in range(2):
+                name, description, title = self.chart(f"""(({{timeline, title, measure, box, top}}) =>
+                    [timeline.name, timeline.description, title.map(({{word, x, y, font}}) => {{
+                      measure.font = font;
+                      return [word, x + measure.measureText(word).width, top - box.y - y];
+                    }})])(chart.shown[{panel}])""")
+                self.assertEqual(" ".join(word for word, _, _ in title), f"{name} {description}")
+                self.assertLessEqual(max(right for _, right, _ in title), width)
+                self.assertGreater(min(above for _, _, above in title), 24)  # the times' place
+            self.assertLessEqual(self.browser.run("Math.max(...[...document.querySelectorAll('header *, #legend *')].map(one => one.getBoundingClientRect().right))"), width)
+        finally:
+            self.browser.call("Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False)
+
     def test_search_finds_actions(self):
         self.show("dualpipe", 4, 8)
         self.focus_chart()
