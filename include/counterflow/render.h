@@ -14,7 +14,7 @@ namespace counterflow {
 
 /// How the rank x time grid is laid out as text.
 struct TerminalOptions {
-  int width = 80;         ///< columns of a line; the grid keeps 40 of its own
+  int width = 80;         ///< columns of a line: figures give way for a grid of 40, which keeps 12 at least
   bool colour = false;    ///< ANSI colours and Unicode; otherwise plain ASCII
   bool one_page = false;  ///< squeezed into one page, with labels where they fit; otherwise cut into pages
 };

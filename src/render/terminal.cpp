@@ -16,7 +16,8 @@
 namespace counterflow {
 namespace {
 
-constexpr std::int64_t kFewestColumns = 40;
+constexpr std::int64_t kFewestBesideFigures = 40;  // columns of the grid
+constexpr std::int64_t kFewestColumns = 12;
 constexpr std::int64_t kMostColumns = 1 << 24;
 constexpr std::int64_t kTicksApart = 10;
 
@@ -43,13 +44,22 @@ class Margin {
     if (widths_[3] > 0) widths_[3] = std::max(widths_[3], kHead[3].size());
   }
 
-  std::string head() const { return line({kHead[0], kHead[1], kHead[2], widths_[3] > 0 ? kHead[3] : ""}); }
+  /// The columns of a line that are left for the grid. Where they are few, the figures of the ranks give way,
+  /// from the right.
+  std::int64_t leave_room(std::int64_t line) {
+    for (std::size_t c = widths_.size() - 1; c > 0 && line - width() - 2 < kFewestBesideFigures; --c)
+      widths_[c] = 0;
+    return std::max(kFewestColumns, line - width() - 2);
+  }
+
+  std::string head() const { return line(kHead); }
   std::string row(std::size_t timeline, std::size_t rank) const { return line(rows_[timeline][rank]); }
-  std::int64_t width() const { return static_cast<std::int64_t>(head().size()); }
 
  private:
   using Row = std::array<std::string, 4>;
   inline static const Row kHead = {"rank", "idle", "peak", "bytes"};
+
+  std::int64_t width() const { return static_cast<std::int64_t>(head().size()); }
 
   std::string line(const Row& row) const {
     std::string text;
@@ -213,8 +223,8 @@ std::string draw_terminal(std::span<const Timeline> timelines, const TerminalOpt
   const std::vector<Timeline> same = in_one_unit(timelines);
   if (same.empty()) return "";
   const Paint paint(options.colour);
-  const Margin margin(same);
-  const std::int64_t room = std::max<std::int64_t>(kFewestColumns, options.width - margin.width() - 2);
+  Margin margin(same);
+  const std::int64_t room = margin.leave_room(options.width);
   Time end = 0;
   for (const Timeline& timeline : same) end = std::max(end, timeline.end());
   Pages pages = choose_pages(same, paint, end, room, options.one_page);

@@ -107,7 +107,7 @@ TEST(TerminalTest, CostsWithoutCommonDivisorAreRoundedToColumns) {
 
 TEST(TerminalTest, RowsKeepToTheWidth) {
   const Timeline timeline = timeline_of("dualpipe", {8, 20});
-  for (const int width : {60, 80, 133, 200}) {
+  for (const int width : {20, 30, 45, 60, 80, 133, 200}) {
     for (const bool one_page : {false, true}) {
       std::istringstream lines(draw_terminal({&timeline, 1}, {.width = width, .one_page = one_page}));
       int rows = 0;
@@ -119,6 +119,22 @@ TEST(TerminalTest, RowsKeepToTheWidth) {
       EXPECT_TRUE(one_page ? rows == 8 : rows > 8 && rows % 8 == 0) << rows;
     }
   }
+}
+
+TEST(TerminalTest, NarrowTerminalsShowEachActionOnceAtItsTime) {
+  const Timeline timeline = timeline_of("dualpipe", {8, 20});
+  for (const int width : {20, 30, 45}) {
+    const std::string picture = draw_terminal({&timeline, 1}, {.width = width});
+    expect_shows(picture, timeline);
+    EXPECT_NE(picture.find("\nrank   0"), std::string::npos) << picture;
+    EXPECT_EQ(picture.find("peak"), std::string::npos) << picture;
+  }
+}
+
+TEST(TerminalTest, FiguresGiveWayToTheGridFromTheRight) {
+  const Timeline timeline = timeline_of("dualpipe", {8, 20});
+  EXPECT_NE(draw_terminal({&timeline, 1}, {.width = 60}).find("rank  idle  peak  "), std::string::npos);
+  EXPECT_NE(draw_terminal({&timeline, 1}, {.width = 59}).find("rank  idle   0"), std::string::npos);
 }
 
 TEST(TerminalTest, OnePageSaysWhatItCouldNotDraw) {
