@@ -10,6 +10,7 @@
 
 #include "counterflow/runtime/error.h"
 #include "fake_device.h"
+#include "fake_queues.h"
 #include "training.h"
 
 namespace counterflow::runtime {
@@ -157,6 +158,34 @@ TEST(CopyTest, AProcessThatIsKilledOrStoppedInTheMidstOfAReplayIsMissed) {
   expect_is_missed(run(stricken_in_a_replay("1f1b", SIGKILL)));
   expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGKILL)));
   expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGSTOP)));
+}
+
+constexpr int kLinePriority = -5;
+
+/// As many as a device has.
+void have_eight_queues() {
+  fake::set_queues({.number = 8});
+}
+
+TEST(CopyTest, TrainsWhereQueuesAreFew) {
+  for (const bool records : {false, true}) {
+    Training training = over_copy_engines("dualpipe", 2, records);
+    training.before = [](int) { have_eight_queues(); };
+    expect_trains_as_unrecorded(training);
+  }
+}
+
+/// Whatever queues other streams have taken meanwhile: what lets go of those that wait must not be behind
+/// one.
+TEST(CopyTest, AProcessThatIsKilledInTheMidstOfAReplayIsMissedWhereQueuesAreFew) {
+  for (const int others : {3, 6}) {
+    Training training = stricken_in_a_replay("dualpipe", SIGKILL);
+    training.before = [](int) { have_eight_queues(); };
+    training.between = [others](int) {
+      for (int i = 0; i < others; ++i) fake::make_stream(kLinePriority);
+    };
+    expect_is_missed(run(training));
+  }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "fake_graph.h"
+#include "fake_queues.h"
 
 namespace counterflow::fake {
 namespace {
@@ -26,21 +27,31 @@ Devices g_devices;
 
 class Device {
  public:
-  Device() : compute_(make_stream()) {
+  Device() : compute_(make_stream(0)) {
     std::thread([this] { run(); }).detach();
   }
 
   cudaStream_t compute() const { return compute_; }
 
-  cudaStream_t make_stream() {
+  cudaStream_t make_stream(int priority) {
     const std::lock_guard lock(mutex_);
-    return &streams_.emplace_back();
+    return &streams_.emplace_back(CUstream_st{priority, next_queue(priority)});
   }
 
-  void enqueue(cudaStream_t stream, Work work) {
+  void give_queues() {
     const std::lock_guard lock(mutex_);
-    stream->work.push_back(std::move(work));
-    g_devices.note(true);
+    for (CUstream_st& stream : streams_) stream.queue = next_queue(stream.priority);
+  }
+
+  /// Something is put where the device finds it, once there is room in a queue.
+  void put(const std::shared_ptr<Queue>& queue, const std::function<void()>& what) {
+    poll([&] {
+      const std::lock_guard lock(mutex_);
+      if (is_full(queue)) return false;
+      what();
+      g_devices.note(true);
+      return true;
+    });
   }
 
   bool is_idle(cudaStream_t stream) {
@@ -104,15 +115,35 @@ cudaError_t enqueue(cudaStream_t stream, Work work, const std::vector<const void
 }
 
 void enqueue_now(cudaStream_t stream, Work work) {
-  device().enqueue(stream, std::move(work));
+  const InDriver driver;
+  device().put(stream->queue, [&] { stream->work.push_back(in_turn(stream->queue, std::move(work))); });
+}
+
+void enqueue_parts(cudaStream_t stream, Work whole, const std::vector<std::shared_ptr<Queue>>& queues,
+                   const std::function<void(std::size_t part)>& put) {
+  const InDriver driver;
+  std::size_t part = 0;
+  const auto put_some = [&] {
+    while (part < queues.size() && !is_full(queues[part])) put(part++);
+  };
+  device().put(nullptr, [&] {
+    stream->work.push_back(std::move(whole));
+    put_some();
+  });
+  while (part < queues.size()) device().put(queues[part], put_some);
+}
+
+void give_queues() {
+  device().give_queues();
 }
 
 cudaStream_t compute_stream() {
   return device().compute();
 }
 
-cudaStream_t make_stream() {
-  return device().make_stream();
+cudaStream_t make_stream(int priority) {
+  const InDriver driver;
+  return device().make_stream(priority);
 }
 
 void synchronize(cudaStream_t stream) {
@@ -146,8 +177,8 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int) {
-  *stream = fake::make_stream();
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int priority) {
+  *stream = fake::make_stream(priority);
   return cudaSuccess;
 }
 
@@ -158,6 +189,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t) {
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (const auto& capture = stream->point.capture) return capture->fail(cudaErrorStreamCaptureUnsupported);
+  const fake::InDriver driver;
   return fake::device().is_idle(stream) ? cudaSuccess : cudaErrorNotReady;
 }
 
@@ -208,6 +240,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const auto& capture = event->point.capture) return capture->fail(cudaErrorCapturedEvent);
+  const fake::InDriver driver;
   return *event->reached ? cudaSuccess : cudaErrorNotReady;
 }
 

@@ -22,6 +22,7 @@ namespace counterflow::fake {
 using Work = std::function<bool()>;
 
 class Capture;
+class Queue;
 
 /// Where a stream was in a capture.
 struct Point {
@@ -36,11 +37,18 @@ cudaError_t enqueue(cudaStream_t stream, Work work, const std::vector<const void
 /// Asks a stream for work that no graph holds.
 void enqueue_now(cudaStream_t stream, Work work);
 
+/// The same where parts of it have places in queues (fake_queues.h).
+void enqueue_parts(cudaStream_t stream, Work whole, const std::vector<std::shared_ptr<Queue>>& queues,
+                   const std::function<void(std::size_t part)>& put);
+
+/// The streams that there are get queues.
+void give_queues();
+
 /// The default stream.
 cudaStream_t compute_stream();
 
 /// A new one. Streams stay as long as the process does.
-cudaStream_t make_stream();
+cudaStream_t make_stream(int priority = 0);
 
 /// Wait until a stream, or every stream, has nothing to do.
 void synchronize(cudaStream_t stream);
@@ -59,8 +67,10 @@ void poll(const std::function<bool()>& condition);
 }  // namespace counterflow::fake
 
 struct CUstream_st {
-  std::deque<counterflow::fake::Work> work;
-  counterflow::fake::Point point;
+  const int priority = 0;
+  std::shared_ptr<counterflow::fake::Queue> queue;  ///< null: one of its own
+  std::deque<counterflow::fake::Work> work{};
+  counterflow::fake::Point point{};
 };
 
 struct CUevent_st {

@@ -1,9 +1,11 @@
 #include "fake_graph.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "fake_memory.h"
+#include "fake_queues.h"
 #include "misuse.h"
 
 namespace counterflow::fake {
@@ -16,14 +18,15 @@ thread_local std::shared_ptr<Capture> t_capture;
 /// One replay.
 class Graph::Run {
  public:
-  explicit Run(std::shared_ptr<const Graph> graph) : graph_(std::move(graph)), done_(graph_->size(), false) {
-    for (const Node& node : graph_->nodes_) work_.push_back(node.work);
-  }
+  explicit Run(std::shared_ptr<const Graph> graph) : graph_(std::move(graph)), done_(graph_->size(), false) {}
+
+  /// The next node is put where the device finds it.
+  void put(std::size_t node) { work_.push_back(in_turn(graph_->queues_[node], graph_->nodes_[node].work)); }
 
   /// Nodes get ahead side by side, the last that may first: where a dependency is missing, what comes out is
   /// wrong.
   bool advance() {
-    bool all = true;
+    bool all = work_.size() == done_.size();
     for (std::size_t i = work_.size(); i-- > 0;) {
       if (!done_[i] && is_ready(i)) done_[i] = work_[i]();
       all &= done_[i];
@@ -44,11 +47,23 @@ class Graph::Run {
 
 void Graph::launch(const std::shared_ptr<const Graph>& graph, cudaStream_t stream) {
   if (!graph->spoilt_.empty()) note_misuse("a graph was replayed " + graph->spoilt_);
-  enqueue(stream, [run = std::make_shared<Run>(graph)] { return run->advance(); });
+  check_takes_part(stream);
+  const auto run = std::make_shared<Run>(graph);
+  enqueue_parts(
+      stream, [run] { return run->advance(); }, graph->queues_, [run](std::size_t node) { run->put(node); });
 }
 
-int Graph::add(Work work, std::set<int> after) {
-  nodes_.push_back({std::move(work), std::move(after)});
+void Graph::take_queues() {
+  std::map<cudaStream_t, std::shared_ptr<Queue>> branches;
+  for (const Node& node : nodes_) {
+    const auto [branch, is_new] = branches.try_emplace(node.stream);
+    if (is_new) branch->second = next_queue(node.stream->priority);
+    queues_.push_back(branch->second);
+  }
+}
+
+int Graph::add(Work work, std::set<int> after, cudaStream_t stream) {
+  nodes_.push_back({std::move(work), std::move(after), stream});
   return static_cast<int>(nodes_.size()) - 1;
 }
 
@@ -71,7 +86,7 @@ cudaError_t Capture::fail(cudaError_t error) {
 cudaError_t Capture::add(cudaStream_t stream, Work work, const std::vector<const void*>& memory) {
   if (error_ != cudaSuccess) return error_;
   Point& point = stream->point;
-  const int node = graph_->add(std::move(work), std::move(point.after));
+  const int node = graph_->add(std::move(work), std::move(point.after), stream);
   point.after = {node};
   note_use(graph_, node, memory);
   return cudaSuccess;
@@ -90,6 +105,7 @@ cudaError_t Capture::end(std::shared_ptr<Graph>& graph) {
   if (error_ != cudaSuccess) return error_;
   for (int node = 0; node < static_cast<int>(whole->size()); ++node)
     if (!whole->is_before(node, last)) return error_ = cudaErrorStreamCaptureUnjoined;
+  whole->take_queues();
   graph = whole;
   return cudaSuccess;
 }

@@ -19,11 +19,14 @@ class Graph {
   /// Does it all once, on a stream: a node when those that it comes after are done.
   static void launch(const std::shared_ptr<const Graph>& graph, cudaStream_t stream);
 
-  int add(Work work, std::set<int> after);
+  int add(Work work, std::set<int> after, cudaStream_t stream);
   std::size_t size() const { return nodes_.size(); }
 
   /// Whether `node` is done once all of `points` are.
   bool is_before(int node, const std::set<int>& points) const;
+
+  /// Each stream that was captured is a branch, which has a queue as a stream does.
+  void take_queues();
 
   /// Something stays while the graph does.
   void keep(std::shared_ptr<const void> something) { kept_.push_back(std::move(something)); }
@@ -35,10 +38,12 @@ class Graph {
   struct Node {
     Work work;
     std::set<int> after;
+    cudaStream_t stream;  ///< that it was captured on
   };
   class Run;
 
   std::vector<Node> nodes_;
+  std::vector<std::shared_ptr<Queue>> queues_;  ///< by node
   std::vector<std::shared_ptr<const void>> kept_;
   std::string spoilt_;
 };
