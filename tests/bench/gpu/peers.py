@@ -23,6 +23,7 @@ CASES = {  # hidden, sequence, batch, layers, heads, micro-batches, type
     "tiny": (1024, 512, 1, 8, 16, 16, torch.bfloat16),
     "large": (4096, 4096, 1, 8, 32, 16, torch.bfloat16),
     "small": (512, 256, 3, 4, 8, 20, torch.float32),
+    "host": (64, 16, 1, 4, 2, 16, torch.float32),
 }
 
 

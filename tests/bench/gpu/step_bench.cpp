@@ -2,15 +2,16 @@
 //
 //   gpu_step CASE STEPS CTAS SCHEDULE[+nccl][+recorded][+fp32][+fused][+streams=N]...     a process a rank
 //
-// CASE is tiny, large or small; the schedule "none" is one GPU without a pipeline, whose time is halved by
-// the number of ranks. Transfers go by the copy engines, or over NCCL; gradients are added up in the weights'
-// type, or in fp32. Prints a line a schedule: the median and the spread of the steps in ms, how long the host
-// is busy with one, the memory at peak, and the largest relative error of a gradient against "none" where
-// that came first. With a folder in the environment's TRACE, one more step of each goes there as a trace of
-// PyTorch's profiler. In place of a schedule "predict" compares profiled costs with steps, and "costs" writes
-// those of attention and MLP blocks to the file that COSTS names. GRADIENTS names a file for the gradients of
-// "none", which peers.py compares the peers' with; RECORDING one for what the ranks did in a step of
-// "predict". Ranks share the GPUs where there are too few, which tells whether it works, not how fast.
+// CASE is tiny, large, small, or host, which has next to nothing to compute; the schedule "none" is one GPU
+// without a pipeline, whose time is halved by the number of ranks. Transfers go by the copy engines, or over
+// NCCL; gradients are added up in the weights' type, or in fp32. Prints a line a schedule: the median and the
+// spread of the steps in ms, how long the host is busy with one, the memory at peak, and the largest relative
+// error of a gradient against "none" where that came first. With a folder in the environment's TRACE, one
+// more step of each goes there as a trace of PyTorch's profiler. In place of a schedule "predict" compares
+// profiled costs with steps, and "costs" writes those of attention and MLP blocks to the file that COSTS
+// names. GRADIENTS names a file for the gradients of "none", which peers.py compares the peers' with;
+// RECORDING one for what the ranks did in a step of "predict". Ranks share the GPUs where there are too few,
+// which tells whether it works, not how fast.
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -65,7 +66,8 @@ struct Case {
 
 const std::map<std::string, Case> kCases{{"tiny", {1024, 512, 1, 8, 16, 16, at::kBFloat16}},
                                          {"large", {4096, 4096, 1, 8, 32, 16, at::kBFloat16}},
-                                         {"small", {512, 256, 3, 4, 8, 20, at::kFloat}}};
+                                         {"small", {512, 256, 3, 4, 8, 20, at::kFloat}},
+                                         {"host", {64, 16, 1, 4, 2, 16, at::kFloat}}};
 
 /// A layer is two blocks: attention, and an MLP of four times the width, each behind a norm.
 struct Block {
