@@ -193,6 +193,7 @@ TEST_F(TrainGptTest, RefusesWhatDoesNotFit) {
       {"--transport pigeon", "pigeon"},
       {"--transport gpu", "train_gpt_gpu, built where CUDA and NCCL are, has them on GPUs"},
       {"--record", "--record: only steps on GPUs are recorded"},
+      {"--share-gpus", "--share-gpus: goes with --transport gpu, nccl or copy; found --transport local"},
       {"--record --transport nccl --save-timeline step.json", "leave out --save-timeline"},
       {"--transport copy --save-costs costs.json", "--save-costs: costs are profiled on the CPU only"},
   };
