@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "counterflow/schedule.h"
@@ -71,6 +72,14 @@ Program lower(const Schedule& schedule, const LowerOptions& options = {});
 /// The fewest receive buffers for each channel with which the schedule does not deadlock: 1 where messages
 /// are consumed in the order in which they were sent. In the order of Program::channels.
 std::vector<Channel> required_channels(const Schedule& schedule);
+
+/// Reads the transfers and reductions in a schedule's file as `counterflow lower` prints it, or in PyTorch's
+/// lowered schedule CSV; nothing where it has no send and no receive. `schedule` is what parse() made of the
+/// same text. A receive gets a free buffer of its channel, or one more: verify() judges the program.
+/// Reductions that follow one another on the same ranks are a group; those of a stage that only one rank
+/// holds are left out. Throws ParseError, and InvalidConfig where verify() finds fault with the schedule.
+std::optional<Program> parse_program(std::string_view text, const Schedule& schedule,
+                                     const std::string& file = "<text>");
 
 /// "3RECV_F5", "(2F6;1B0)OVERLAP_F_B", "4REDUCE_GRAD": PyTorch's spelling.
 std::string to_string(const Instruction& instruction, const std::vector<Action>& actions);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "counterflow/check.h"
+#include "counterflow/program.h"
 #include "counterflow/schedule.h"
 
 namespace counterflow {
@@ -18,6 +19,8 @@ struct FileReport {
   std::string file;
   Schedule schedule;
   Judgement judgement;
+  std::optional<Program> program;       ///< where the file is lowered and its schedule can run
+  Verdict program_verdict;              ///< on that; a step is the position in the rank's program
   std::vector<std::size_t> rank_lines;  ///< the file's line of each rank, from 1; empty where not known
 
   /// Why the file could not be read or judged; nothing else is set then.
@@ -25,10 +28,12 @@ struct FileReport {
   std::size_t error_line = 0;  ///< 0 where not known
   std::size_t error_column = 0;
 
-  bool ok() const { return !error && judgement.verdict.ok(); }
+  bool ok() const { return !error && judgement.verdict.ok() && program_verdict.ok(); }
 };
 
-/// Reads a file ("-": standard input) and judges it. Throws nothing for a bad file: that is in the report.
+/// Reads a file ("-": standard input) and judges it: its schedule, and where it is lowered its program, with
+/// options.receive_buffers as the most that a channel may have. Throws nothing for a bad file: that is in the
+/// report.
 FileReport judge_file(const std::string& path, const VerifyOptions& options, const CostModel& costs,
                       const Limits& limits);
 

@@ -76,4 +76,7 @@ Verdict verify(const Program& program, const Schedule& schedule, std::optional<i
 /// The rank x step grid around the first diagnostics, the culprits marked, then one line a diagnostic.
 std::string draw(const Schedule& schedule, const Verdict& verdict);
 
+/// The same of a program and what was found about it, rank x instruction.
+std::string draw(const Program& program, const Schedule& schedule, const Verdict& verdict);
+
 }  // namespace counterflow

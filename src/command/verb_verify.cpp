@@ -59,7 +59,7 @@ Verb verify_verb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
       "verify",
       "Judges schedules: that they do all work, never deadlock, and keep what they claim and may take");
-  verb->add_option("FILE", options->files, "Schedules; - is standard input")->required();
+  verb->add_option("FILE", options->files, "Schedules, lowered or not; - is standard input")->required();
   options->costs.add_to(*verb);
   verb->add_option("--max-bubble-ratio", options->limits.max_bubble_ratio,
                    "Most idle time allowed, over all ranks, as a share of their time (0 to 1)")

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,28 +21,45 @@ bool is_culprit(const Verdict& verdict, int rank, int step) {
                      [&](const Diagnostic& one) { return one.rank == rank && one.step == step; });
 }
 
-std::string cell(const Schedule& schedule, const Verdict& verdict, int rank, int step) {
-  const auto& actions = schedule.actions[rank];
-  if (step >= static_cast<int>(actions.size())) return "";
-  const std::string text = to_string(actions[step]);
+/// What each rank does, as texts, and what a place in its list is called.
+struct Grid {
+  const char* place;
+  std::function<std::string(int rank, int step)> text;
+  std::vector<int> sizes;  // [rank]
+
+  bool has(const Diagnostic& one) const {
+    return one.rank >= 0 && one.rank < static_cast<int>(sizes.size()) && one.step >= 0 &&
+           one.step < sizes[one.rank];
+  }
+};
+
+template <typename Lists>
+std::vector<int> sizes_of(const Lists& lists) {
+  std::vector<int> sizes;
+  for (const auto& list : lists) sizes.push_back(static_cast<int>(list.size()));
+  return sizes;
+}
+
+std::string cell(const Grid& grid, const Verdict& verdict, int rank, int step) {
+  if (step >= grid.sizes[rank]) return "";
+  const std::string text = grid.text(rank, step);
   return is_culprit(verdict, rank, step) ? ">" + text + "<" : " " + text;
 }
 
 /// The steps around one diagnostic on its rank and on the ranks beside it, the culprits in > <.
-std::string draw_around(const Schedule& schedule, const Verdict& verdict, const Diagnostic& culprit) {
+std::string draw_around(const Grid& grid, const Verdict& verdict, const Diagnostic& culprit) {
   const int first_rank = std::max(0, culprit.rank - kRanksAround);
-  const int last_rank = std::min(static_cast<int>(schedule.actions.size()) - 1, culprit.rank + kRanksAround);
+  const int last_rank = std::min(static_cast<int>(grid.sizes.size()) - 1, culprit.rank + kRanksAround);
   const int first_step = std::max(0, culprit.step - kStepsAround);
   const int last_step = culprit.step + kStepsAround;
 
   std::vector<std::vector<std::string>> columns;
-  std::vector<std::string> labels{"step"};
+  std::vector<std::string> labels{grid.place};
   for (int rank = first_rank; rank <= last_rank; ++rank) labels.push_back("rank " + std::to_string(rank));
   columns.push_back(std::move(labels));
   for (int step = first_step; step <= last_step; ++step) {
     std::vector<std::string> column{" " + std::to_string(step)};
-    for (int rank = first_rank; rank <= last_rank; ++rank)
-      column.push_back(cell(schedule, verdict, rank, step));
+    for (int rank = first_rank; rank <= last_rank; ++rank) column.push_back(cell(grid, verdict, rank, step));
     columns.push_back(std::move(column));
   }
 
@@ -59,20 +77,16 @@ std::string draw_around(const Schedule& schedule, const Verdict& verdict, const 
   return text;
 }
 
-}  // namespace
-
-std::string draw(const Schedule& schedule, const Verdict& verdict) {
+std::string draw(const Grid& grid, const Verdict& verdict) {
   std::string text;
-  const auto located =
-      std::find_if(verdict.diagnostics.begin(), verdict.diagnostics.end(), [&](const Diagnostic& one) {
-        return one.rank >= 0 && one.rank < static_cast<int>(schedule.actions.size()) && one.step >= 0 &&
-               one.step < static_cast<int>(schedule.actions[one.rank].size());
-      });
-  if (located != verdict.diagnostics.end()) text += draw_around(schedule, verdict, *located) + "\n";
+  const auto located = std::find_if(verdict.diagnostics.begin(), verdict.diagnostics.end(),
+                                    [&](const Diagnostic& one) { return grid.has(one); });
+  if (located != verdict.diagnostics.end()) text += draw_around(grid, verdict, *located) + "\n";
   for (const Diagnostic& one : verdict.diagnostics) {
     text += std::string(rule_name(one.rule)) + ": ";
     if (one.rank >= 0) text += "rank " + std::to_string(one.rank);
-    if (one.rank >= 0 && one.step >= 0) text += ", step " + std::to_string(one.step);
+    if (one.rank >= 0 && one.step >= 0)
+      text += std::string(", ") + grid.place + " " + std::to_string(one.step);
     if (one.rank >= 0) text += ": ";
     text += one.message + "\n";
   }
@@ -80,6 +94,20 @@ std::string draw(const Schedule& schedule, const Verdict& verdict) {
   if (verdict.num_diagnostics > kept)
     text += "… and " + std::to_string(verdict.num_diagnostics - kept) + " more\n";
   return text;
+}
+
+}  // namespace
+
+std::string draw(const Schedule& schedule, const Verdict& verdict) {
+  const auto text = [&](int rank, int step) { return to_string(schedule.actions[rank][step]); };
+  return draw(Grid{"step", text, sizes_of(schedule.actions)}, verdict);
+}
+
+std::string draw(const Program& program, const Schedule& schedule, const Verdict& verdict) {
+  const auto text = [&](int rank, int position) {
+    return to_string(program.ranks[rank][position], schedule.actions[rank]);
+  };
+  return draw(Grid{"instruction", text, sizes_of(program.ranks)}, verdict);
 }
 
 }  // namespace counterflow

@@ -97,22 +97,17 @@ class Reader {
     } else if (ok) {
       const Channel& channel = program_.channels[one.channel];
       const Message message = message_of(one);
-      ok = (role == Role::kSend ? channel.from : channel.to) == rank_ && exists(message) &&
+      ok = (role == Role::kSend ? channel.from : channel.to) == rank_ && exists(message, placement_) &&
            channel.from == producer_rank(placement_, message) &&
            channel.to == consumer_rank(placement_, message);
     }
     if (!ok) {
       fail(Rule::kChannel,
-           name(one) + " is on channel " + std::to_string(one.channel) + ", which is not its own");
+           one.channel < 0
+               ? name(one) + " is of no message or sum of gradients that this rank has part in"
+               : name(one) + " is on channel " + std::to_string(one.channel) + ", which is not its own");
     }
     return ok;
-  }
-
-  bool exists(const Message& message) const {
-    const int first = message.is_gradient ? 1 : 0;
-    const int last = placement_.num_stages() - (message.is_gradient ? 1 : 2);
-    return message.stage >= first && message.stage <= last && message.micro_batch >= 0 &&
-           message.micro_batch < placement_.num_micro_batches();
   }
 
   void add_transfer(const Instruction& one) {
@@ -224,6 +219,13 @@ Message message_of(const Instruction& transfer) {
     default:
       return {transfer.stage, transfer.micro_batch, false};
   }
+}
+
+bool exists(const Message& message, const Placement& placement) {
+  const int first = message.is_gradient ? 1 : 0;
+  const int last = placement.num_stages() - (message.is_gradient ? 1 : 2);
+  return message.stage >= first && message.stage <= last && message.micro_batch >= 0 &&
+         message.micro_batch < placement.num_micro_batches();
 }
 
 std::string name_of(const Message& message) {

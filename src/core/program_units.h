@@ -22,6 +22,9 @@ Role role_of(Op op);
 /// The message that a send or a receive moves.
 Message message_of(const Instruction& transfer);
 
+/// Whether a pass of the placement makes the message and another one needs it.
+bool exists(const Message& message, const Placement& placement);
+
 /// "2SEND_F5": a message by the send that makes it.
 std::string name_of(const Message& message);
 

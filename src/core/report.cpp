@@ -25,6 +25,12 @@ std::string plural(std::int64_t count, const std::string& noun, const std::strin
   return std::to_string(count) + " " + noun + (count == 1 ? "" : ending);
 }
 
+std::int64_t num_messages(const Program& program) {
+  std::int64_t messages = 0;
+  for (const Channel& channel : program.channels) messages += channel.messages;
+  return messages;
+}
+
 /// "dualpipe, 8 ranks x 20 micro-batches: makespan 66, bubble 6 (9.1 %), peak 9 activations".
 std::string summary(const FileReport& report) {
   const Schedule& schedule = report.schedule;
@@ -34,7 +40,27 @@ std::string summary(const FileReport& report) {
   if (!report.judgement.simulation) return text;
   const Simulation& run = *report.judgement.simulation;
   return text + ": makespan " + std::to_string(run.makespan) + ", bubble " + std::to_string(run.bubble) +
-         " (" + percent(run.bubble_ratio()) + "), peak " + plural(run.peak_activations(), "activation");
+         " (" + percent(run.bubble_ratio()) + "), peak " + plural(run.peak_activations(), "activation") +
+         (report.program ? ", lowered: " + plural(num_messages(*report.program), "message") : "");
+}
+
+std::int64_t num_errors(const FileReport& report) {
+  return report.judgement.verdict.num_diagnostics + report.program_verdict.num_diagnostics;
+}
+
+/// What was found, of the schedule first.
+std::vector<Diagnostic> all_diagnostics(const FileReport& report) {
+  std::vector<Diagnostic> all = report.judgement.verdict.diagnostics;
+  const auto& more = report.program_verdict.diagnostics;
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+std::string draw_all(const FileReport& report) {
+  std::string text;
+  if (!report.judgement.verdict.ok()) text += draw(report.schedule, report.judgement.verdict);
+  if (!report.program_verdict.ok()) text += draw(*report.program, report.schedule, report.program_verdict);
+  return text;
 }
 
 ordered_json to_json(const Diagnostic& diagnostic) {
@@ -63,6 +89,14 @@ ordered_json to_json(const FileReport& report) {
     json["bubble_ratio"] = simulation->bubble_ratio();
     json["peak_activations"] = simulation->peak_activations();
     json["receive_buffers"] = simulation->receive_buffers();
+  }
+  if (report.program) {
+    ordered_json program{{"messages", num_messages(*report.program)},
+                         {"num_diagnostics", report.program_verdict.num_diagnostics},
+                         {"diagnostics", ordered_json::array()}};
+    for (const Diagnostic& diagnostic : report.program_verdict.diagnostics)
+      program["diagnostics"].push_back(to_json(diagnostic));
+    json["program"] = std::move(program);
   }
   return json;
 }
@@ -96,14 +130,12 @@ std::string junit_case(const FileReport& report) {
   if (report.error) {
     return open + ">\n      <error message=\"" + xml(*report.error) + "\"/>\n    </testcase>\n";
   }
-  const Verdict& verdict = report.judgement.verdict;
-  if (verdict.ok()) return open + "/>\n";
-  const Diagnostic& first = verdict.diagnostics.front();
+  if (report.ok()) return open + "/>\n";
+  const Diagnostic first = all_diagnostics(report).front();
   std::string message = first.message;
-  if (verdict.num_diagnostics > 1)
-    message += " (and " + std::to_string(verdict.num_diagnostics - 1) + " more)";
+  if (num_errors(report) > 1) message += " (and " + std::to_string(num_errors(report) - 1) + " more)";
   return open + ">\n      <failure type=\"" + std::string(rule_name(first.rule)) + "\" message=\"" +
-         xml(message) + "\">" + xml(draw(report.schedule, verdict)) + "</failure>\n    </testcase>\n";
+         xml(message) + "\">" + xml(draw_all(report)) + "</failure>\n    </testcase>\n";
 }
 
 /// Escapes what a workflow command would take for its own: in its message, and more in its properties.
@@ -141,6 +173,17 @@ std::vector<std::size_t> find_rank_lines(std::string_view text, std::size_t num_
   return lines;
 }
 
+/// Where the schedule can run and the file has its transfers too.
+void judge_program(FileReport& report, std::string_view text, const VerifyOptions& options) {
+  if (!report.judgement.simulation) return;
+  report.program = parse_program(text, report.schedule, report.file);
+  if (!report.program) return;
+  for (Channel& channel : report.program->channels)
+    channel.receive_buffers =
+        std::min(channel.receive_buffers, options.receive_buffers.value_or(channel.receive_buffers));
+  report.program_verdict = verify(*report.program, report.schedule);
+}
+
 }  // namespace
 
 FileReport judge_file(const std::string& path, const VerifyOptions& options, const CostModel& costs,
@@ -152,6 +195,7 @@ FileReport judge_file(const std::string& path, const VerifyOptions& options, con
     report.schedule = parse_file(text, path);
     report.rank_lines = find_rank_lines(text, report.schedule.actions.size());
     report.judgement = judge(report.schedule, options, costs, limits);
+    judge_program(report, text, options);
   } catch (const ParseError& error) {
     report.error = error.what();
     report.error_line = error.line();
@@ -177,8 +221,8 @@ std::string report_text(std::span<const FileReport> files, bool colour) {
     } else if (report.ok()) {
       text += coloured(kGreen, "ok") + ": " + summary(report) + "\n";
     } else {
-      text += coloured(kRed, plural(report.judgement.verdict.num_diagnostics, "error")) + ": " +
-              summary(report) + "\n" + draw(report.schedule, report.judgement.verdict);
+      text += coloured(kRed, plural(num_errors(report), "error")) + ": " + summary(report) + "\n" +
+              draw_all(report);
     }
   }
   return text;
@@ -210,19 +254,19 @@ std::string report_github(std::span<const FileReport> files) {
       text += annotation(report, report.error_line, report.error_column, "unreadable", *report.error);
       continue;
     }
-    const Verdict& verdict = report.judgement.verdict;
-    for (const Diagnostic& diagnostic : verdict.diagnostics) {
+    const std::vector<Diagnostic> diagnostics = all_diagnostics(report);
+    for (const Diagnostic& diagnostic : diagnostics) {
       const bool has_line =
           diagnostic.rank >= 0 && static_cast<std::size_t>(diagnostic.rank) < report.rank_lines.size();
       text += annotation(report, has_line ? report.rank_lines[diagnostic.rank] : 0, 0,
                          rule_name(diagnostic.rule), diagnostic.message);
     }
-    const auto kept = static_cast<std::int64_t>(verdict.diagnostics.size());
-    if (verdict.num_diagnostics > kept) {
-      text += annotation(report, 0, 0, "verify",
-                         "and " + std::to_string(verdict.num_diagnostics - kept) + " more");
+    const auto kept = static_cast<std::int64_t>(diagnostics.size());
+    if (num_errors(report) > kept) {
+      text +=
+          annotation(report, 0, 0, "verify", "and " + std::to_string(num_errors(report) - kept) + " more");
     }
-    text += printable(report.file) + ": " + (report.ok() ? "ok" : plural(verdict.num_diagnostics, "error")) +
+    text += printable(report.file) + ": " + (report.ok() ? "ok" : plural(num_errors(report), "error")) +
             ": " + summary(report) + "\n";
   }
   return text;

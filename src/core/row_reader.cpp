@@ -1,5 +1,6 @@
 #include "row_reader.h"
 
+#include <array>
 #include <string>
 
 namespace counterflow {
@@ -22,7 +23,7 @@ std::optional<Action> RowReader::cell() {
   if (cursor_.accept("\"\"")) return {};  // Python's csv writes a row of one empty cell like this
   if (!is_digit(cursor_.peek())) cursor_.expected("an action such as 2F5 or (2F6;1B0)OVERLAP_F_B");
   const auto stage = cursor_.number("a stage");
-  if (skip_communication()) return {};
+  if (communication(stage)) return {};
   return pass_of(stage);
 }
 
@@ -62,17 +63,28 @@ PassKind RowReader::pass_kind() {
   cursor_.expected("F, B, I or W after the stage");
 }
 
-bool RowReader::skip_communication() {
+bool RowReader::communication(std::int32_t stage) {
+  struct Transfer {
+    std::string_view name;
+    Op op;
+  };
+  constexpr std::array kTransfers = {
+      Transfer{"SEND_F", Op::kSendForward}, Transfer{"RECV_F", Op::kReceiveForward},
+      Transfer{"SEND_B", Op::kSendBackward}, Transfer{"RECV_B", Op::kReceiveBackward}};
   const char first = cursor_.peek();
   if (first != 'S' && first != 'R' && first != 'U') return false;
-  for (const std::string_view name : {"SEND_F", "RECV_F", "SEND_B", "RECV_B"}) {
-    if (!cursor_.accept(name)) continue;
-    cursor_.number("a micro-batch");
+  for (const Transfer& transfer : kTransfers) {
+    if (!cursor_.accept(transfer.name)) continue;
+    const auto micro_batch = cursor_.number("a micro-batch");
+    if (communication_ != nullptr)
+      communication_->push_back({.op = transfer.op, .stage = stage, .micro_batch = micro_batch});
     return true;
   }
-  for (const std::string_view name : {"UNSHARD", "RESHARD", "REDUCE_GRAD"}) {
-    if (cursor_.accept(name)) return true;
+  if (cursor_.accept("REDUCE_GRAD")) {
+    if (communication_ != nullptr) communication_->push_back({.op = Op::kReduceGradients, .stage = stage});
+    return true;
   }
+  if (cursor_.accept("UNSHARD") || cursor_.accept("RESHARD")) return true;
   cursor_.expected("SEND_F, RECV_F, SEND_B, RECV_B, UNSHARD, RESHARD or REDUCE_GRAD");
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "counterflow/action.h"
+#include "counterflow/program.h"
 #include "text.h"
 
 namespace counterflow {
@@ -16,10 +17,12 @@ namespace counterflow {
 inline constexpr std::size_t kFewestActionBytes = 4;  ///< "0F0,"
 
 /// Hands out the actions of a line. Empty cells (PyTorch's idle slots) and PyTorch's communication actions
-/// (lower() derives them anew) are checked and left out.
+/// (lower() derives them anew) are checked and left out, or where `communication` is given put there: sends,
+/// receives and sums of gradients, each before the action that it stands before.
 class RowReader {
  public:
-  RowReader(const Source& source, std::string_view line) : cursor_(source, line) {}
+  RowReader(const Source& source, std::string_view line, std::vector<Instruction>* communication = nullptr)
+      : cursor_(source, line), communication_(communication) {}
 
   /// The next action, or nothing at the end of the line. Throws ParseError.
   std::optional<Action> next();
@@ -33,9 +36,10 @@ class RowReader {
   Pass pass();
   Pass pass_of(std::int32_t stage);
   PassKind pass_kind();
-  bool skip_communication();
+  bool communication(std::int32_t stage);
 
   Cursor cursor_;
+  std::vector<Instruction>* communication_;
   std::size_t offset_ = 0;
 };
 

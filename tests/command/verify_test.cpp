@@ -77,6 +77,63 @@ TEST(VerifyCommandTest, CountsReceiveBuffers) {
   EXPECT_NE(result.out.find("receive-buffers: "), std::string::npos) << result.out;
 }
 
+TEST(VerifyCommandTest, AcceptsWhatLowerPrints) {
+  const TemporaryFolder folder;
+  for (const Generator* generator : all_generators()) {
+    folder.write("schedule.csv", format(generate(*generator, {4, 8})));
+    const CommandResult result =
+        run_shell("counterflow lower schedule.csv | counterflow verify -", folder.path());
+    EXPECT_EQ(result.status, 0) << generator->name << result.out << result.err;
+    EXPECT_NE(result.out.find(", lowered: "), std::string::npos) << result.out;
+  }
+}
+
+TEST(VerifyCommandTest, SaysWhatIsWrongWithALoweredFile) {
+  const TemporaryFolder folder;
+  folder.write("schedule.csv", format(generate("1f1b", {2, 2})));
+  ASSERT_EQ(
+      run_shell("counterflow lower schedule.csv | sed 's/1RECV_F1,//' >lowered.csv", folder.path()).status,
+      0);
+  const CommandResult text = run_shell("counterflow verify lowered.csv", folder.path());
+  EXPECT_EQ(text.status, 1);
+  EXPECT_EQ(text.out,
+            "lowered.csv: 1 error: 1f1b, 2 ranks x 2 micro-batches: makespan 9, bubble 3 (33.3 %), peak 2 "
+            "activations, lowered: 4 messages\n"
+            "instruction  1    2         3         4         5    6         7\n"
+            "rank 0       0F0  0SEND_F0  0F1       0SEND_F1  0B0  0RECV_B1  0B1\n"
+            "rank 1       1F0  1B0       1SEND_B0 >1F1<      1B1  1SEND_B1\n\n"
+            "channel: rank 1, instruction 4: 1F1 needs the message of 0SEND_F1, which is not received before "
+            "it\n");
+  const auto json =
+      nlohmann::json::parse(run_shell("counterflow verify lowered.csv --format json", folder.path()).out);
+  EXPECT_EQ(json["ok"], false);
+  EXPECT_EQ(json["files"][0]["num_diagnostics"], 0);
+  EXPECT_EQ(json["files"][0]["program"]["num_diagnostics"], 1);
+  EXPECT_EQ(json["files"][0]["program"]["diagnostics"][0]["rule"], "channel");
+  const std::string github = run_shell("counterflow verify lowered.csv --format github", folder.path()).out;
+  EXPECT_EQ(github.find("::error file=lowered.csv,line=11,title=counterflow channel::1F1 needs"), 0)
+      << github;
+  const std::string junit = run_shell("counterflow verify lowered.csv --format junit", folder.path()).out;
+  EXPECT_NE(junit.find("<failure type=\"channel\" message=\"1F1 needs"), std::string::npos) << junit;
+}
+
+TEST(VerifyCommandTest, HoldsALoweredFileToItsReceiveBuffers) {
+  const TemporaryFolder folder;
+  folder.write("schedule.csv", format(generate("1f1b", {2, 4})));
+  const auto verify = [&](const char* made, const char* allowed) {
+    return run_shell(std::string("counterflow lower schedule.csv --receive-buffers ") + made +
+                         " | counterflow verify - --receive-buffers " + allowed,
+                     folder.path());
+  };
+  EXPECT_EQ(verify("3", "3").status, 0);
+  const CommandResult more = verify("3", "2");
+  EXPECT_EQ(more.status, 1);
+  EXPECT_NE(
+      more.out.find("receive-buffers: rank 0, instruction 2: 0RECV_B2 needs a buffer from 0 to 1, found 2"),
+      std::string::npos)
+      << more.out;
+}
+
 TEST(VerifyCommandTest, JudgesEveryFileAndEndsWithTheWorst) {
   const TemporaryFolder folder;
   const std::string good = folder.write("good.csv", format(generate("1f1b", {2, 4})));

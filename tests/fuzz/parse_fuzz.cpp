@@ -9,6 +9,14 @@
 namespace counterflow {
 namespace {
 
+/// A file that is lowered: its program is judged, whatever it is.
+void use_program(std::string_view text, const Schedule& schedule) {
+  if (std::int64_t{schedule.num_stages()} * schedule.num_micro_batches() > 4096 || !verify(schedule).ok())
+    return;
+  const std::optional<Program> program = parse_program(text, schedule);
+  if (program) draw(*program, schedule, verify(*program, schedule));
+}
+
 void use(const Schedule& schedule) {
   fuzz::check(parse(format(schedule)) == schedule, "parse(format(s)) == s");
   format_json(schedule);
@@ -32,7 +40,10 @@ void use(const Schedule& schedule) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    counterflow::use(counterflow::parse(counterflow::fuzz::as_text(data, size)));
+    const auto text = counterflow::fuzz::as_text(data, size);
+    const counterflow::Schedule schedule = counterflow::parse(text);
+    counterflow::use(schedule);
+    counterflow::use_program(text, schedule);
   } catch (const counterflow::ParseError&) {
   }
   return 0;
