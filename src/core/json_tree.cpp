@@ -120,6 +120,14 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 void fail_json(const Source& source, std::size_t taken, std::string_view what) {
+  // A file of another kind: what the parser says of its first byte helps nobody. (A byte order mark is
+  // JSON's.)
+  const std::size_t first = source.text.find_first_not_of(" \t\r\n");
+  if (first != std::string_view::npos &&
+      std::string_view("{[\xef").find(source.text[first]) == std::string_view::npos) {
+    source.fail(first, "expected JSON that begins with { or [, found " +
+                           quote(Lines(source.text.substr(first)).peek()));
+  }
   const std::size_t last = std::min(taken, source.text.size() + 1);
   source.fail(last > 0 ? last - 1 : 0, reason(what));
 }

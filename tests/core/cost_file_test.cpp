@@ -147,6 +147,14 @@ TEST(CostFileTest, SaysWhatIsNoJson) {
   EXPECT_EQ(error_of("[1e999]"), "c:1:6: number overflow parsing '1e999'");
 }
 
+TEST(CostFileTest, SaysThatAFileOfAnotherKindIsNoJson) {
+  EXPECT_EQ(error_of("# counterflow schedule v1\n# ranks: 2\n"),
+            "c:1:1: expected JSON that begins with { or [, found \"# counterflow schedule v1\"");
+  EXPECT_EQ(error_of("\n 0F0,0B0\n"), "c:2:2: expected JSON that begins with { or [, found \"0F0,0B0\"");
+  EXPECT_EQ(error_of("\xef\xbb\xbf{,"),
+            "c:1:5: syntax error while parsing object key - unexpected ','; expected string literal");
+}
+
 TEST(CostFileTest, RefusesDeepAndEndlessJson) {
   EXPECT_EQ(error_of(std::string(1'000'000, '[')), "c:1:9: expected at most 8 levels, found more");
   EXPECT_EQ(error_of(std::string(8, '[') + "{"), "c:1:9: expected at most 8 levels, found more");
