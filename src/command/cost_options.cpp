@@ -1,6 +1,10 @@
 #include "cost_options.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "checks.h"
+#include "units.h"
 
 namespace counterflow::command {
 namespace {
@@ -33,6 +37,19 @@ std::string CostOptions::describe() const {
   if (!cost_file.empty()) return "costs of " + cost_file;
   return to_string(cost.empty() ? UniformCost{} : parse_uniform_cost(cost)) +
          (p2p == 0 ? "" : ", transfers " + std::to_string(p2p));
+}
+
+std::string memory_line(const CostModel& costs) {
+  if (!costs.has_memory()) return "";
+  const auto takes_memory = [](const StageCost& stage) {
+    return stage.activation_bytes > 0 || stage.weight_store_bytes > 0 || stage.output_bytes > 0 ||
+           stage.parameter_bytes > 0 || stage.gradient_bytes > 0 || stage.optimizer_bytes > 0;
+  };
+  const std::vector<StageCost>& parts = costs.layers.empty() ? costs.stages : costs.layers;
+  const bool fits = std::none_of(parts.begin(), parts.end(), takes_memory);
+  return (costs.memory_of_rank.empty() ? "memory of a rank: " + bytes_text(costs.memory_bytes)
+                                       : std::string("memory of each rank: as in the cost file")) +
+         (fits ? "; the costs have no bytes, so that everything fits\n" : "\n");
 }
 
 }  // namespace counterflow::command

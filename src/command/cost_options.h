@@ -26,4 +26,8 @@ struct CostOptions {
   std::string describe() const;
 };
 
+/// "memory of a rank: 2.00 KiB" as a line, and where the costs have no bytes that everything fits; "" where
+/// no memory is known.
+std::string memory_line(const CostModel& costs);
+
 }  // namespace counterflow::command

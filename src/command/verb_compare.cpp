@@ -88,9 +88,8 @@ std::string comparison_text(const Comparison& comparison, const Options& options
                      plural(options.compare.micro_batches, "micro-batch", "es") + "; " +
                      options.costs.describe() + "; costs and activations are of a 1/" +
                      std::to_string(options.compare.ranks) + " share of the model\n";
-  if (costs.memory_bytes > 0 && costs.memory_of_rank.empty())
-    text += "memory of a rank: " + bytes_text(costs.memory_bytes) + "\n";
-  return text + "\n" + table_text(comparison, costs.has_memory()) + skipped_text(comparison);
+  return text + memory_line(costs) + "\n" + table_text(comparison, costs.has_memory()) +
+         skipped_text(comparison);
 }
 
 /// A number: whole where it is.

@@ -95,7 +95,8 @@ std::string subject(const Options& options) {
 
 std::string result_text(const Options& options, const SearchResult& result) {
   const SearchRequest& request = options.request;
-  std::string text = subject(options) + "; " + unit_text(request, result) + "\n\n";
+  std::string text =
+      subject(options) + "; " + unit_text(request, result) + "\n" + memory_line(request.costs) + "\n";
   text += bold(result.schedule.name) + ": makespan " + to_string(result.makespan);
   text += result.optimal() ? ", optimal"
                            : ", at least " + to_string(result.lower_bound) + ": at most " +
@@ -164,7 +165,7 @@ ExitStatus run_pareto(const Options& options) {
   write_file("-", options.json
                       ? frontier_json(frontier)
                       : subject(options) + "; " + unit_text(options.request, frontier.points[0].result) +
-                            "\n\n" + frontier_text(frontier));
+                            "\n" + memory_line(options.request.costs) + "\n" + frontier_text(frontier));
   return kOk;
 }
 

@@ -92,6 +92,19 @@ TEST(CompareCommandTest, SaysWhatFitsTheMemory) {
   EXPECT_EQ(roomy.out.find("  no\n"), std::string::npos) << roomy.out;
 }
 
+TEST(CompareCommandTest, SaysThatMemoryWithoutBytesHoldsNothing) {
+  for (const char* verb : {"compare", "search"}) {
+    std::vector<std::string> arguments = {verb, "--ranks", "2", "--micro-batches", "4", "--memory", "1KiB"};
+    if (*verb == 's') arguments.insert(arguments.end(), {"--rounds", "0"});
+    const CommandResult result = run_command(arguments);
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_NE(
+        result.out.find("memory of a rank: 1.00 KiB; the costs have no bytes, so that everything fits\n"),
+        std::string::npos)
+        << result.out;
+  }
+}
+
 TEST(CompareCommandTest, RefusesMemoryThatIsNoNumber) {
   for (const char* memory : {"much", "80GB", "-1", "9999999TiB", ""}) {
     const CommandResult result =
