@@ -1,6 +1,7 @@
 #include "counterflow/runtime/gpu.h"
 
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/util/Exception.h>
 #include <cuda_runtime_api.h>
 
 #include <exception>
@@ -26,11 +27,25 @@ std::vector<std::string> gather(c10d::Store& store, const std::string& name, int
     try {
       const auto bytes = store.get(prefix + std::to_string(other));
       all.emplace_back(bytes.begin(), bytes.end());
+    } catch (const c10::Error& error) {
+      throw TransportError("rank " + std::to_string(other) +
+                           " did not come: " + error.what_without_backtrace());
     } catch (const std::exception& error) {
       throw TransportError("rank " + std::to_string(other) + " did not come: " + error.what());
     }
   }
   return all;
+}
+
+/// Collective: all ranks give up for the same reason. The process that hosts the store stays until the others
+/// have read what they need to see it.
+[[noreturn]] void refuse(c10d::Store& store, int rank, int num_ranks, const std::string& reason) {
+  try {
+    gather(store, "refused", rank, num_ranks, "1");
+  } catch (const TransportError&) {
+    // It has left: this rank needs it no more.
+  }
+  throw TransportError(reason);
 }
 
 /// Which GPU, or part of one, this is, wherever it is seen from.
@@ -50,9 +65,10 @@ void check_own_gpus(c10d::Store& store, int rank, int num_ranks, int device, boo
   for (int other = 0; other < num_ranks; ++other) {
     const auto [known, is_new] = rank_on.emplace(identities[other], other);
     if (!is_new)
-      throw TransportError("ranks " + std::to_string(known->second) + " and " + std::to_string(other) +
-                           " are on the same GPU: each needs one of its own (its number among those of its "
-                           "host; CUDA_VISIBLE_DEVICES)");
+      refuse(store, rank, num_ranks,
+             "ranks " + std::to_string(known->second) + " and " + std::to_string(other) +
+                 " are on the same GPU: each needs one of its own (its number among those of its host; "
+                 "CUDA_VISIBLE_DEVICES)");
   }
 }
 

@@ -67,7 +67,8 @@ void train(const Training& training, int rank, const OpenStore& open_store) {
                                             {.link = training.link,
                                              .slots = training.slots,
                                              .slot_bytes = 16,
-                                             .heartbeat_timeout = training.heartbeat_timeout});
+                                             .heartbeat_timeout = training.heartbeat_timeout,
+                                             .may_share = training.may_share});
   PipelineOptions options;
   options.loss = [](const at::Tensor& output, const at::Tensor& target) {
     return (output - target).square().mean();

@@ -28,7 +28,8 @@ struct Training {
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
   std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(10);  ///< long, for a busy machine
   runtime::GpuLink link = runtime::GpuLink::kNccl;
-  int slots = 4;  ///< of the copy engines; of 16 bytes, so that messages take several
+  bool may_share = false;  ///< a GPU
+  int slots = 4;           ///< of the copy engines; of 16 bytes, so that messages take several
   std::function<std::shared_ptr<runtime::StepRecorder>()> recorder = [] {
     return runtime::make_cuda_recorder(0);
   };
