@@ -30,6 +30,10 @@ using Flag = std::uint32_t;
 /// Far enough apart that a flag has a sector to itself.
 constexpr std::size_t kFlagBytes = 128;
 
+cudaStream_t compute_stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
+
 /// Both ends of a line. The receiver's memory holds slots and, for each, whether it is full; the sender's
 /// whether it is free, and a one to copy from.
 class CopyLine : public DeviceLine {
@@ -188,12 +192,10 @@ class CopyGroup : public DeviceGroup {
     Tensors tensors;
   };
 
-  static cudaStream_t compute() { return c10::cuda::getCurrentCUDAStream().stream(); }
-
   /// All lines side by side, from what the compute stream has come to.
   static std::vector<CudaEvent> start(std::vector<Work>& works) {
     CudaEvent begin;
-    begin.record(compute());
+    begin.record(compute_stream());
     std::vector<CudaEvent> ends;
     for (Work& work : works) {
       const cudaStream_t stream = work.line->stream();
@@ -208,7 +210,7 @@ class CopyGroup : public DeviceGroup {
   }
 
   static void block(const std::vector<CudaEvent>& ends) {
-    for (const CudaEvent& end : ends) end.block(compute());
+    for (const CudaEvent& end : ends) end.block(compute_stream());
   }
 
   std::vector<Peer> peers_;
@@ -258,6 +260,7 @@ class CopyFabric : public DeviceFabric {
   void close() noexcept override {
     try {
       for (const auto& line : lines_) meeting_.drain(line->stream());
+      meeting_.drain(compute_stream());  // what was recorded comes from there
     } catch (const std::exception&) {
       return abort();
     }
@@ -320,6 +323,13 @@ class CopyFabric : public DeviceFabric {
     }
   }
 
+  /// To ask one that is being captured would end the capture.
+  static bool is_waiting(cudaStream_t stream) {
+    cudaStreamCaptureStatus status{};
+    static_cast<void>(cudaStreamIsCapturing(stream, &status));
+    return status == cudaStreamCaptureStatusNone && cudaStreamQuery(stream) == cudaErrorNotReady;
+  }
+
   /// For a second at least: a recorded step waits where no line's stream shows it.
   void release_all() {
     constexpr auto kPause = std::chrono::milliseconds(1);
@@ -331,7 +341,7 @@ class CopyFabric : public DeviceFabric {
         free_streams_.for_each_idle([this](cudaStream_t stream) {
           for (const auto& line : lines_) line->let_go(stream);
         });
-        for (const auto& line : lines_) waits |= cudaStreamQuery(line->stream()) == cudaErrorNotReady;
+        for (const auto& line : lines_) waits |= is_waiting(line->stream());
       }
       std::this_thread::sleep_for(kPause);
     }

@@ -8,9 +8,11 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <chrono>
 #include <exception>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -165,7 +167,16 @@ class CudaRecorder : public StepRecorder {
     graph_->replay();
   }
 
-  void forget() override { graph_.reset(); }
+  /// The driver may wait for the last replay: it is waited for here, before, since other threads would be
+  /// held up in the driver that have to let go of what the replay waits for. For a while: what it waits for
+  /// may never come.
+  void forget() override {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (graph_ && cudaStreamQuery(stream_) == cudaErrorNotReady &&
+           std::chrono::steady_clock::now() < give_up)
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    graph_.reset();
+  }
 
  private:
   static void order(const c10::cuda::CUDAStream& first, const c10::cuda::CUDAStream& then) {

@@ -98,8 +98,15 @@ class DeviceTransport : public Transport, private Meeting {
     connected_ = true;
   }
 
+  /// Keeps the host no further ahead than it has to be: what does not fit into the device's queues holds it
+  /// up inside the driver, and with it whoever has to let go there of what waits for a rank that has died.
   void begin_step(bool training) override {
+    constexpr std::size_t kReplaysUnderWay = 2;
     check_alive();
+    while (!is_capturing() && watch_.num_replays() >= kReplaysUnderWay) {
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+      check_alive();
+    }
     training_ = training;
     sums_->begin_step();
   }

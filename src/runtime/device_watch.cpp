@@ -1,5 +1,6 @@
 #include "device_watch.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace counterflow::runtime {
@@ -31,6 +32,12 @@ std::optional<DeviceWatch::Next> DeviceWatch::next() {
     progress_ = Clock::now();
   }
   return Next{std::move(what), first.from, Clock::now() - progress_};
+}
+
+std::size_t DeviceWatch::num_replays() {
+  const std::lock_guard lock(mutex_);
+  drop_done();
+  return std::count_if(watched_.begin(), watched_.end(), [](const Watched& one) { return one.from < 0; });
 }
 
 void DeviceWatch::drop_done() {

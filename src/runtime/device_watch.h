@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -43,6 +44,9 @@ class DeviceWatch {
 
   /// What the device waits for.
   std::optional<Next> next();
+
+  /// How many replays are not done yet.
+  std::size_t num_replays();
 
  private:
   using Clock = std::chrono::steady_clock;

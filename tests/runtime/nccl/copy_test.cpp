@@ -1,16 +1,21 @@
 // The transport over the copy engines where there is no GPU: its own objects, over fakes of CUDA's memory
 // that peers reach into, and of streams that wait for numbers there, eager and in graphs.
+#include <ATen/ops/full.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
+#include "counterflow/runtime/copy_engines.h"
 #include "counterflow/runtime/error.h"
 #include "fake_device.h"
 #include "fake_queues.h"
+#include "stream_values.h"
 #include "training.h"
 
 namespace counterflow::runtime {
@@ -186,6 +191,112 @@ TEST(CopyTest, AProcessThatIsKilledInTheMidstOfAReplayIsMissedWhereQueuesAreFew)
     };
     expect_is_missed(run(training));
   }
+}
+
+void receive(Transport& transport, const Pass& producer) {
+  transport.post_receive(0, 0, producer);
+  transport.wait(0, 0);
+}
+
+/// A recorded step is on no line's stream.
+TEST(CopyTest, ARankThatLeavesWaitsForItsReplay) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(2, [](int rank, const fake::OpenStore& open_store) {
+    const auto recorder = make_cuda_recorder(0);
+    const auto transport = make_copy_engine_transport(open_store, rank, 2, {.slot_bytes = 16});
+    Wiring wiring;
+    wiring.channels = {{0, 1, 1}};
+    transport->connect(wiring);
+    const auto step = [&] {
+      const Pass producer{0, 0, PassKind::kForward};
+      transport->begin_step(true);
+      if (rank == 0)
+        transport->send(1, {producer, {at::full({3}, 1.0, at::Device(at::kCUDA, 0))}, {true}});
+      else
+        receive(*transport, producer);
+      transport->flush();
+    };
+    recorder->run([&] {
+      step();
+      recorder->record([&] {
+        const auto begin = std::chrono::steady_clock::now();
+        fake::enqueue(c10::cuda::getCurrentCUDAStream().stream(),
+                      [begin] { return std::chrono::steady_clock::now() > begin + 500ms; });
+        step();
+      });
+      recorder->replay({});
+    });
+  });
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_TRUE(outcome.ended);
+    EXPECT_EQ(outcome.error, "");
+    EXPECT_STREQ(outcome.whole.misuse, "");
+  }
+}
+
+/// The driver does one thing at a time, and may wait for a replay before it destroys its graph.
+TEST(CopyTest, ARecordingIsForgottenWhileAnotherThreadLetsGoOfItsReplay) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(1, [](int, const fake::OpenStore&) {
+    fake::set_queues({.number = 8, .graphs_wait = true});
+    const StreamValues values;
+    const LineStream frees(0);
+    std::uint32_t* number = nullptr;
+    check(cudaHostAlloc(reinterpret_cast<void**>(&number), sizeof *number, cudaHostAllocMapped), "memory");
+    const auto recorder = make_cuda_recorder(0);
+    recorder->run([&] {
+      recorder->record([&] { values.wait_for(c10::cuda::getCurrentCUDAStream().stream(), number, 1); });
+      recorder->replay({});
+    });
+    std::thread lets_go([&] {
+      std::this_thread::sleep_for(100ms);
+      values.write(frees.get(), number, 1);
+    });
+    recorder->forget();
+    lets_go.join();
+  });
+  EXPECT_TRUE(outcomes[0].ended);
+  EXPECT_EQ(outcomes[0].error, "");
+}
+
+/// What the device was not yet asked for cannot hold up the host inside the driver.
+TEST(CopyTest, TheHostIsNoFurtherAheadThanTwoReplays) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(1, [](int, const fake::OpenStore& open_store) {
+    const auto recorder = make_cuda_recorder(0);
+    const auto transport = make_copy_engine_transport(open_store, 0, 1);
+    transport->connect({});
+    const auto done = std::make_shared<std::atomic<int>>(0);
+    recorder->run([&] {
+      recorder->record([&] {
+        fake::enqueue(c10::cuda::getCurrentCUDAStream().stream(), [done] {
+          std::this_thread::sleep_for(20ms);
+          return ++*done;
+        });
+      });
+      int ahead = 0;
+      for (int asked = 1; asked <= 6; ++asked) {
+        transport->begin_step(true);
+        recorder->replay({});
+        transport->replayed([] { return std::string(); });
+        ahead = std::max(ahead, asked - *done);
+      }
+      if (ahead != 2) throw Error("the host was " + std::to_string(ahead) + " replays ahead");
+    });
+  });
+  EXPECT_EQ(outcomes[0].error, "");
+  EXPECT_STREQ(outcomes[0].whole.misuse, "");
+}
+
+/// While it records, too: the reason is the other rank's.
+TEST(CopyTest, ARankThatThrowsWhileAnotherRecordsEndsIt) {
+  Training training = over_copy_engines("1f1b", 2, true);
+  training.forward = [](int rank, const at::Tensor&) {
+    if (!is_capturing()) return;
+    if (rank == 0) return std::this_thread::sleep_for(400ms);
+    fake::note_trouble();
+    throw Error("out of luck");
+  };
+  const std::vector<Outcome> outcomes = run(training);
+  expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: 1F0: this step cannot be recorded: out of luck.*");
+  expect_ends(outcomes[1], 1, 10, "1F0: this step cannot be recorded: out of luck");
 }
 
 }  // namespace

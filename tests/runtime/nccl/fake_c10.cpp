@@ -13,6 +13,7 @@
 #include <string>
 
 #include "fake_graph.h"
+#include "fake_queues.h"
 
 struct CUgraphExec_st {
   std::shared_ptr<const counterflow::fake::Graph> graph;
@@ -132,6 +133,10 @@ void CUDAGraph::replay() {
 }
 
 void CUDAGraph::reset() {
+  if (graph_exec_ != nullptr && fake::queues().graphs_wait) {
+    const fake::InDriver driver;
+    fake::poll([this] { return !graph_exec_->graph->is_under_way(); });
+  }
   delete std::exchange(graph_exec_, nullptr);
 }
 

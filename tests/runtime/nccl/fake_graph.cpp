@@ -49,8 +49,13 @@ void Graph::launch(const std::shared_ptr<const Graph>& graph, cudaStream_t strea
   if (!graph->spoilt_.empty()) note_misuse("a graph was replayed " + graph->spoilt_);
   check_takes_part(stream);
   const auto run = std::make_shared<Run>(graph);
-  enqueue_parts(
-      stream, [run] { return run->advance(); }, graph->queues_, [run](std::size_t node) { run->put(node); });
+  ++*graph->under_way_;
+  const auto whole = [run, under_way = graph->under_way_] {
+    if (!run->advance()) return false;
+    --*under_way;
+    return true;
+  };
+  enqueue_parts(stream, whole, graph->queues_, [run](std::size_t node) { run->put(node); });
 }
 
 void Graph::take_queues() {

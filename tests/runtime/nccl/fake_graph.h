@@ -19,6 +19,9 @@ class Graph {
   /// Does it all once, on a stream: a node when those that it comes after are done.
   static void launch(const std::shared_ptr<const Graph>& graph, cudaStream_t stream);
 
+  /// Whether a replay is not done yet.
+  bool is_under_way() const { return *under_way_ > 0; }
+
   int add(Work work, std::set<int> after, cudaStream_t stream);
   std::size_t size() const { return nodes_.size(); }
 
@@ -46,6 +49,7 @@ class Graph {
   std::vector<std::shared_ptr<Queue>> queues_;  ///< by node
   std::vector<std::shared_ptr<const void>> kept_;
   std::string spoilt_;
+  std::shared_ptr<std::atomic<int>> under_way_ = std::make_shared<std::atomic<int>>(0);
 };
 
 /// From begin_capture() to end_capture(). Belongs to the thread that began it.

@@ -34,6 +34,10 @@ void set_queues(const Queues& queues) {
   give_queues();
 }
 
+const Queues& queues() {
+  return state().limits;
+}
+
 std::shared_ptr<Queue> next_queue(int priority) {
   const Queues& limits = state().limits;
   if (limits.number == 0) return nullptr;

@@ -19,6 +19,7 @@ struct Queues {
   int number = 0;             ///< for a priority; none: each stream has one of its own
   bool by_priority = true;    ///< otherwise they are for all
   std::uint64_t room = 1000;  ///< for so many pieces of work in each
+  bool graphs_wait = false;   ///< to destroy one waits, inside the driver, for its replay
 };
 
 /// For this process's device, before it is asked for anything.
@@ -35,6 +36,8 @@ class Queue {
   std::uint64_t first_ = 0;
   std::uint64_t last_ = 0;
 };
+
+const Queues& queues();
 
 /// For a new stream, or a branch of a graph. Null where there is no limit.
 std::shared_ptr<Queue> next_queue(int priority);
