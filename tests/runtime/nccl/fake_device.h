@@ -1,5 +1,6 @@
 // A GPU without a GPU: a thread that works off streams, behind the functions of CUDA's runtime that the
-// transports between GPUs and the recorder of steps call. One device a process. Its memory is the host's.
+// transports between GPUs and the recorder of steps call. One device a process. Its memory is the host's;
+// what others reach into lies where they see it (fake_peers.h).
 //
 // Kernels run on the host when they are asked for, after all that their stream was asked for before
 // (fake_torch.cpp): a host that needs what a transfer brings is held up in the operator that reads it, as one
