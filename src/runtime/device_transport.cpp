@@ -42,6 +42,12 @@ bool is_capturing() {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
+bool is_empty(cudaStream_t stream) {
+  const cudaError_t status = cudaStreamQuery(stream);
+  if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
+  return status == cudaSuccess;
+}
+
 class DeviceTransport : public Transport, private Meeting {
  public:
   DeviceTransport(const OpenStore& open_store, int rank, int num_ranks, const DeviceOptions& options,
@@ -106,6 +112,7 @@ class DeviceTransport : public Transport, private Meeting {
     while (!is_capturing() && watch_.num_replays() >= kReplaysUnderWay) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
       check_alive();
+      static_cast<void>(is_empty(compute()));  // throws where the device has failed
     }
     training_ = training;
     sums_->begin_step();
@@ -285,11 +292,7 @@ class DeviceTransport : public Transport, private Meeting {
   cudaStream_t compute() const { return current_stream().stream(); }
 
   void drain(cudaStream_t stream) override {
-    wait_until("a stream of transfers was not done", [stream] {
-      const cudaError_t status = cudaStreamQuery(stream);
-      if (status != cudaErrorNotReady) check(status, "cudaStreamQuery");
-      return status == cudaSuccess;
-    });
+    wait_until("a stream of transfers was not done", [stream] { return is_empty(stream); });
   }
 
   /// A rank may come long after the others: only then are its beats expected.

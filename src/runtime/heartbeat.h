@@ -2,8 +2,8 @@
 //
 // Every rank adds to its beat in the store, and from a thread of its own looks at that of the next rank which
 // has not ended, of the first after the last: so each is looked at, and the store has as much to do as there
-// are ranks. Who misses a beat tells all. The first failure that a rank learns of stays, and is handed once to
-// a function that must end this rank's waits.
+// are ranks. Who misses a beat tells all. The first failure that a rank learns of stays, and is handed once
+// to a function that must end this rank's waits.
 //
 // Rank 0's process may host the store: it leaves when the others know that it has ended well, and they do
 // not mind then that the store is gone: each is on its own from there. Or it leaves when they know of the
