@@ -36,8 +36,9 @@ struct GpuOptions {
 };
 
 /// Collective: this rank's end. All ranks give the same link. Throws TransportError, also where two ranks are
-/// on one GPU and may not share it, or are threads. `open_store` connects to the store that all ranks share, which holds this transport's keys
-/// alone: where there are several transports, each has a prefix of its own (c10d::PrefixStore).
+/// on one GPU and may not share it, or are threads. `open_store` connects to the store that all ranks share,
+/// which holds this transport's keys alone: where there are several transports, each has a prefix of its own
+/// (c10d::PrefixStore).
 std::unique_ptr<Transport> make_gpu_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
     const GpuOptions& options = {});
