@@ -64,10 +64,11 @@ TEST(MpiFailureTest, NothingGoesWrong) {
   EXPECT_THAT(result.lines, Contains("fine").Times(4));
 }
 
-/// What rank 2 says when rank 1 ends in 1F2: the news may overtake what rank 1 sent before, and a rank that
-/// does not wait for it finds out when it sends.
+/// What rank 2 says when rank 1 ends in 1F2: the news may overtake what rank 1 sent before, a rank that does
+/// not wait for it finds out when it sends, and one that is late when it begins.
 const std::string kRank2Saw =
-    "error: rank 2: 2..: (waited [0-9.]+ s for 1F[0-2] from rank 1, which|waited .* when rank 1|rank 1) "
+    "error: rank 2: (2..|before the first action): (waited [0-9.]+ s for 1F[0-2] from rank 1, which|waited "
+    ".* when rank 1|rank 1) "
     "ended: ";
 
 TEST(MpiFailureTest, AnExceptionOnOneRankEndsAll) {
