@@ -22,11 +22,11 @@ namespace counterflow::runtime {
 namespace {
 
 using namespace std::chrono_literals;
+using fake::expect_ends;
 using fake::expect_trains_as_unrecorded;
 using fake::Outcome;
 using fake::run;
 using fake::Training;
-using testing::MatchesRegex;
 
 constexpr std::string_view kGenerators[] = {"1f1b", "dualpipe", "zbv", "dualpipe-v"};
 
@@ -68,15 +68,6 @@ TEST(CopyTest, OneSlotIsEnough) {
     training.steps = 4;
     expect_trains_as_unrecorded(training);
   }
-}
-
-/// Ends within seconds.
-void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error) {
-  SCOPED_TRACE("rank " + std::to_string(rank));
-  ASSERT_TRUE(outcome.ended);
-  EXPECT_LT(outcome.seconds, seconds);
-  EXPECT_THAT(outcome.error, MatchesRegex("rank " + std::to_string(rank) + ": " + error));
-  EXPECT_STREQ(outcome.whole.misuse, "");
 }
 
 TEST(CopyTest, ARankThatThrowsEndsAllRanks) {

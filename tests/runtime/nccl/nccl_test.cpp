@@ -21,6 +21,7 @@ namespace counterflow::runtime {
 namespace {
 
 using namespace std::chrono_literals;
+using fake::expect_ends;
 using fake::Outcome;
 using testing::HasSubstr;
 using testing::MatchesRegex;
@@ -104,17 +105,6 @@ std::vector<Outcome> run(const Setting& setting) {
   return fake::run_ranks(setting.num_ranks, [&](int rank, const fake::OpenStore& open_store) {
     train(setting, rank, open_store);
   });
-}
-
-/// Ends within seconds, with an error that says where the rank was, and leaves no communicator.
-void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error) {
-  SCOPED_TRACE("rank " + std::to_string(rank));
-  ASSERT_TRUE(outcome.ended);
-  EXPECT_LT(outcome.seconds, seconds);
-  EXPECT_THAT(outcome.error, MatchesRegex("rank " + std::to_string(rank) + ": " + error));
-  EXPECT_EQ(outcome.whole.aborted, outcome.whole.made);
-  EXPECT_EQ(outcome.whole.destroyed, 0);
-  EXPECT_STREQ(outcome.whole.misuse, "");
 }
 
 /// In a warm step, where the host does not wait: the action it was at, and what the GPU waited for.

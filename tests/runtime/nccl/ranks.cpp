@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <netdb.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -153,6 +155,16 @@ std::vector<Outcome> run_ranks(int num_ranks,
                         {page.numbers.begin(), page.numbers.begin() + page.num_numbers}});
   }
   return outcomes;
+}
+
+void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error) {
+  SCOPED_TRACE("rank " + std::to_string(rank));
+  ASSERT_TRUE(outcome.ended);
+  EXPECT_LT(outcome.seconds, seconds);
+  EXPECT_THAT(outcome.error, testing::MatchesRegex("rank " + std::to_string(rank) + ": " + error));
+  EXPECT_EQ(outcome.whole.aborted, outcome.whole.made);
+  EXPECT_EQ(outcome.whole.destroyed, 0);
+  EXPECT_STREQ(outcome.whole.misuse, "");
 }
 
 }  // namespace counterflow::fake

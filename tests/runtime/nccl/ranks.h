@@ -39,4 +39,8 @@ using OpenStore = std::function<c10::intrusive_ptr<c10d::Store>()>;
 std::vector<Outcome> run_ranks(int num_ranks,
                                const std::function<void(int rank, const OpenStore& open_store)>& body);
 
+/// The rank has ended, within so many seconds, with an error that says where it was and matches a regular
+/// expression, and has left no communicator and nothing that waits for one.
+void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error);
+
 }  // namespace counterflow::fake

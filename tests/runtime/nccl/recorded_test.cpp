@@ -14,11 +14,11 @@ namespace counterflow::runtime {
 namespace {
 
 using namespace std::chrono_literals;
+using fake::expect_ends;
 using fake::expect_trains_as_unrecorded;
 using fake::Outcome;
 using fake::run;
 using fake::Training;
-using testing::MatchesRegex;
 
 class RecordedTrainingTest : public testing::TestWithParam<int> {};
 
@@ -79,17 +79,6 @@ TEST(RecordedTest, ARecordingGoesBeforeTheTransportThoughItsRecorderStays) {
     return stays;
   };
   expect_trains_as_unrecorded(setting);
-}
-
-/// Ends within seconds, and leaves no communicator and nothing that waits for one.
-void expect_ends(const Outcome& outcome, int rank, double seconds, const std::string& error) {
-  SCOPED_TRACE("rank " + std::to_string(rank));
-  ASSERT_TRUE(outcome.ended);
-  EXPECT_LT(outcome.seconds, seconds);
-  EXPECT_THAT(outcome.error, MatchesRegex("rank " + std::to_string(rank) + ": " + error));
-  EXPECT_EQ(outcome.whole.aborted, outcome.whole.made);
-  EXPECT_EQ(outcome.whole.destroyed, 0);
-  EXPECT_STREQ(outcome.whole.misuse, "");
 }
 
 TEST(RecordedTest, RefusesAStageThatWaitsForTheDevice) {
