@@ -18,68 +18,65 @@
 #include "counterflow/runtime/log.h"
 #include "cuda_event.h"
 #include "device_transport.h"
+#include "host_flags.h"
 #include "mapped_memory.h"
 #include "stream_values.h"
 
 namespace counterflow::runtime {
 namespace {
 
-/// A flag in a GPU's memory. Zero or one.
-using Flag = std::uint32_t;
-
-/// Far enough apart that a flag has a sector to itself.
-constexpr std::size_t kFlagBytes = 128;
-
 cudaStream_t compute_stream() {
   return c10::cuda::getCurrentCUDAStream().stream();
 }
 
-/// Both ends of a line. The receiver's memory holds slots and, for each, whether it is full; the sender's
-/// whether it is free, and a one to copy from.
+/// Both ends of a line. The receiver's GPU has slots, and the receiver a flag for each, that it is full; the
+/// sender has one, that it is free.
 class CopyLine : public DeviceLine {
  public:
   CopyLine(const StreamValues& values, const CopyEngineOptions& options, bool sends)
-      : values_(values),
-        slots_(options.slots),
-        slot_bytes_(options.slot_bytes),
-        sends_(sends),
-        memory_((sends ? 0 : slots_ * slot_bytes_) + (slots_ + 1) * kFlagBytes),
-        own_flags_(memory_.data() + (sends ? 0 : slots_ * slot_bytes_)) {
-    set(one());
+      : values_(values), slots_(options.slots), slot_bytes_(options.slot_bytes), flags_(slots_) {
     if (sends)
-      for (std::size_t slot = 0; slot < slots_; ++slot) set(own_flags_ + slot * kFlagBytes);
+      flags_.raise_all();
+    else
+      memory_.emplace(slots_ * slot_bytes_);
   }
 
-  std::string handle() const { return memory_.handle(); }
+  std::string handle() const { return flags_.handle() + (memory_ ? memory_->handle() : ""); }
 
   void meet(const std::string& handle_of_other) {
-    other_.emplace(handle_of_other);
-    other_flags_ = other_->data() + (sends_ ? slots_ * slot_bytes_ : 0);
+    other_flags_.emplace(handle_of_other.substr(0, HostFlags::kHandleBytes));
+    if (!memory_) other_memory_.emplace(handle_of_other.substr(HostFlags::kHandleBytes));
   }
 
   cudaStream_t stream() const override { return stream_.get(); }
 
   void send(const Tensors& tensors) override {
     for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
-      take(own_flags_ + slot * kFlagBytes);
-      copy(other_->data() + slot * slot_bytes_, part, bytes);
+      take(slot);
+      copy(other_memory_->data() + slot * slot_bytes_, part, bytes);
       raise(slot);
     });
   }
 
   void receive(Tensors& tensors) override {
     for_each_slot(tensors, [this](std::byte* part, std::size_t bytes, std::size_t slot) {
-      take(own_flags_ + slot * kFlagBytes);
-      copy(part, memory_.data() + slot * slot_bytes_, bytes);
+      take(slot);
+      copy(part, memory_->data() + slot * slot_bytes_, bytes);
       raise(slot);
     });
   }
 
-  /// Lets whatever waits here go on.
-  void let_go(cudaStream_t stream) const {
-    for (std::size_t slot = 0; slot < slots_; ++slot)
-      values_.write(stream, own_flags_ + slot * kFlagBytes, 1);
+  /// Lets what waits here go on. Any thread.
+  void let_go() const { flags_.raise_all(); }
+
+  /// When nothing is under way here any more.
+  void leave() {
+    other_memory_.reset();  // before it is freed there
+    flags_.leave();
   }
+
+  /// Whether the other rank may still copy into this one's memory.
+  bool is_in_use() const { return memory_ && !other_flags_->has_left(); }
 
  private:
   template <class Each>
@@ -94,64 +91,28 @@ class CopyLine : public DeviceLine {
     }
   }
 
-  /// The stream waits until a flag of this device is set, and clears it.
-  void take(std::byte* flag) const {
-    values_.wait_for(stream(), flag, 1);
-    values_.write(stream(), flag, 0);
-  }
-
-  std::byte* one() const { return own_flags_ + slots_ * kFlagBytes; }
-
-  static void set(std::byte* flag) {
-    constexpr Flag kSet = 1;
-    check(cudaMemcpy(flag, &kSet, sizeof kSet, cudaMemcpyHostToDevice), "cudaMemcpy");
+  /// The stream waits until this rank's flag is raised, and lowers it.
+  void take(std::size_t slot) const {
+    values_.wait_for(stream(), flags_.on_device(slot), 1);
+    values_.write(stream(), flags_.on_device(slot), 0);
   }
 
   void copy(std::byte* to, const std::byte* from, std::size_t bytes) const {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream()), "cudaMemcpyAsync");
   }
 
-  /// A stream's write to a peer's memory does not arrive, a copy does.
-  void raise(std::size_t slot) const { copy(other_flags_ + slot * kFlagBytes, one(), sizeof(Flag)); }
+  /// The other rank's. A stream's write comes after all that the stream wrote before, also for other GPUs.
+  void raise(std::size_t slot) const { values_.write(stream(), other_flags_->on_device(slot), 1); }
 
   const StreamValues& values_;
   const std::size_t slots_;
   const std::size_t slot_bytes_;
-  const bool sends_;
-  const SharedMemory memory_;
-  std::byte* const own_flags_;
-  std::optional<MappedMemory> other_;
-  std::byte* other_flags_ = nullptr;
+  const HostFlags flags_;
+  std::optional<PeerFlags> other_flags_;
+  std::optional<SharedMemory> memory_;        ///< of a receiver
+  std::optional<MappedMemory> other_memory_;  ///< of a sender: the receiver's
   const LineStream stream_;
   std::size_t next_ = 0;
-};
-
-/// Streams that nothing waits on, to let go what waits on others. The device works on a stream behind others
-/// that it keeps in the same queue; streams of different priorities are in different ones, so there is one of
-/// each that lines do not have. All are made, and used once, before anything waits: that may take the device.
-class FreeStreams {
- public:
-  FreeStreams() {
-    const StreamPriorities priorities;
-    for (int priority = priorities.first + 1; priority <= priorities.last; ++priority)
-      streams_.emplace_back(priority);
-    if (streams_.empty()) streams_.emplace_back();
-    for (const LineStream& stream : streams_) {
-      CudaEvent used;
-      used.record(stream.get());
-      check(cudaStreamSynchronize(stream.get()), "cudaStreamSynchronize");
-    }
-  }
-
-  /// Those that are done with what they were asked for before.
-  template <class Each>
-  void for_each_idle(Each each) const {
-    for (const LineStream& stream : streams_)
-      if (cudaStreamQuery(stream.get()) == cudaSuccess) each(stream.get());
-  }
-
- private:
-  std::deque<LineStream> streams_;
 };
 
 /// Lines from each member to each other.
@@ -224,12 +185,19 @@ class CopyFabric : public DeviceFabric {
       throw TransportError("the copy engines need at least one slot of at least one byte");
   }
 
-  /// Freeing memory waits for the device, which may still come to waits that nobody but the thread ends.
+  /// When all ranks that copy to this one have come here, too, none does any more, and its memory can be
+  /// freed. Those that died never come.
   ~CopyFabric() override {
-    if (releaser_.joinable() && cudaSetDevice(options_.device) == cudaSuccess)
-      static_cast<void>(cudaDeviceSynchronize());
+    const bool aborted = releaser_.joinable();
+    // What is under way may wait for what the thread alone sets.
+    if (aborted && cudaSetDevice(options_.device) == cudaSuccess) static_cast<void>(cudaDeviceSynchronize());
+    for (const auto& line : lines_) line->leave();
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(aborted ? 1 : 5);
+    const auto is_in_use = [](const auto& line) { return line->is_in_use(); };
+    while (std::any_of(lines_.begin(), lines_.end(), is_in_use) && std::chrono::steady_clock::now() < give_up)
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
     ends_ = true;
-    if (releaser_.joinable()) releaser_.join();
+    if (aborted) releaser_.join();
   }
 
   const char* name() const override { return "the copy engines"; }
@@ -250,31 +218,23 @@ class CopyFabric : public DeviceFabric {
     return groups_.emplace_back(std::move(peers));
   }
 
-  /// A thread sets the flags that this rank's streams wait for, again and again, until they have nothing more
-  /// to wait for: what was asked for before stays asked for.
+  /// A thread raises the flags that this rank's streams wait for, again and again, until they have nothing
+  /// more to wait for: what was asked for before stays asked for. It asks nothing of the device, which may be
+  /// busy with waits alone, or of its driver, which may hold the host up until one of them ends.
   void abort() noexcept override {
     std::call_once(aborts_, [this] { releaser_ = std::thread([this] { release(); }); });
   }
 
-  /// When all ranks that this one knows have come here, none of them copies any more.
   void close() noexcept override {
     try {
       for (const auto& line : lines_) meeting_.drain(line->stream());
       meeting_.drain(compute_stream());  // what was recorded comes from there
     } catch (const std::exception&) {
-      return abort();
-    }
-    try {
-      meeting_.set(closed_key(rank_), "1");
-      for (const int peer : peers_) meeting_.fetch(closed_key(peer), std::chrono::seconds(5));
-    } catch (const std::exception&) {
-      // A rank that has failed reaches into nothing.
+      abort();
     }
   }
 
  private:
-  static std::string closed_key(int rank) { return "counterflow/copy/closed/" + std::to_string(rank); }
-
   /// The same memory in fewer, larger slots: what groups exchange is larger than messages, and not urgent.
   CopyEngineOptions options_in_group() const {
     constexpr int kFewer = 2;
@@ -286,15 +246,25 @@ class CopyFabric : public DeviceFabric {
     return options;
   }
 
+  /// What both ends of a line must have alike; stands before a handle, with kEnd between them.
+  std::string slots() const {
+    return std::to_string(options_.slots) + " slots of " + std::to_string(options_.slot_bytes) + " bytes";
+  }
+  static constexpr char kEnd = ':';
+
   CopyLine& open(const std::string& name, int from, int to) {
     const bool sends = from == rank_;
     const int peer = sends ? to : from;
     const std::string key =
         "counterflow/copy/" + name + "/" + std::to_string(from) + "-" + std::to_string(to) + "/";
     auto line = std::make_unique<CopyLine>(values_, name == "channel" ? options_ : options_in_group(), sends);
-    meeting_.set(key + std::to_string(rank_), line->handle());
-    line->meet(meeting_.fetch(key + std::to_string(peer)));
-    if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);
+    meeting_.set(key + std::to_string(rank_), slots() + kEnd + line->handle());
+    const std::string theirs = meeting_.fetch(key + std::to_string(peer));
+    const std::size_t end = theirs.find(kEnd);
+    if (theirs.substr(0, end) != slots())
+      throw TransportError("rank " + std::to_string(peer) + " has " + theirs.substr(0, end) + ", rank " +
+                           std::to_string(rank_) + " " + slots() + ": give all the same");
+    line->meet(theirs.substr(end + 1));
     const std::lock_guard lock(mutex_);
     lines_.push_back(std::move(line));
     warn_of_queues();
@@ -315,35 +285,12 @@ class CopyFabric : public DeviceFabric {
   }
 
   void release() noexcept {
-    if (cudaSetDevice(options_.device) != cudaSuccess) return;
-    try {
-      release_all();
-    } catch (const std::exception&) {
-      // The device itself has failed, which ends what waits there.
-    }
-  }
-
-  /// To ask one that is being captured would end the capture.
-  static bool is_waiting(cudaStream_t stream) {
-    cudaStreamCaptureStatus status{};
-    static_cast<void>(cudaStreamIsCapturing(stream, &status));
-    return status == cudaStreamCaptureStatusNone && cudaStreamQuery(stream) == cudaErrorNotReady;
-  }
-
-  /// For a second at least: a recorded step waits where no line's stream shows it.
-  void release_all() {
-    constexpr auto kPause = std::chrono::milliseconds(1);
-    const auto least = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-    for (bool waits = true; waits || !ends_ || std::chrono::steady_clock::now() < least;) {
-      waits = false;
+    while (!ends_) {
       {
         const std::lock_guard lock(mutex_);
-        free_streams_.for_each_idle([this](cudaStream_t stream) {
-          for (const auto& line : lines_) line->let_go(stream);
-        });
-        for (const auto& line : lines_) waits |= is_waiting(line->stream());
+        for (const auto& line : lines_) line->let_go();
       }
-      std::this_thread::sleep_for(kPause);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
 
@@ -351,11 +298,9 @@ class CopyFabric : public DeviceFabric {
   const int rank_;
   const CopyEngineOptions options_;
   const StreamValues values_;
-  const FreeStreams free_streams_;
   std::mutex mutex_;  ///< of adding a line, and of letting them go
   std::vector<std::unique_ptr<CopyLine>> lines_;
   std::deque<CopyGroup> groups_;
-  std::vector<int> peers_;
   std::once_flag aborts_;
   std::atomic<bool> ends_ = false;
   std::thread releaser_;

@@ -40,22 +40,14 @@ class CudaEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Of streams of the current device. Smaller numbers come first.
-struct StreamPriorities {
-  StreamPriorities() {
-    check(cudaDeviceGetStreamPriorityRange(&last, &first), "cudaDeviceGetStreamPriorityRange");
-  }
-
-  int first = 0;
-  int last = 0;
-};
-
-/// A stream of the current device for transfers: of the highest priority, unless another is asked for, and
-/// not held up by the default one.
+/// A stream of the current device for transfers: of the highest priority, and not held up by the default one.
 class LineStream {
  public:
-  explicit LineStream(int priority = StreamPriorities().first) {
-    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority), "cudaStreamCreate");
+  LineStream() {
+    int last = 0;
+    int first = 0;
+    check(cudaDeviceGetStreamPriorityRange(&last, &first), "cudaDeviceGetStreamPriorityRange");
+    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, first), "cudaStreamCreate");
   }
   ~LineStream() { cudaStreamDestroy(stream_); }
   LineStream(const LineStream&) = delete;

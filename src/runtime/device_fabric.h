@@ -47,10 +47,8 @@ class Meeting {
 
   virtual void set(const std::string& key, const std::string& value) = 0;
 
-  /// Waits for a key, no longer than the transport's time limit and this one. Throws TimeoutError or
-  /// PeerFailed.
-  virtual std::string fetch(const std::string& key, std::chrono::milliseconds limit) = 0;
-  std::string fetch(const std::string& key) { return fetch(key, std::chrono::milliseconds::max()); }
+  /// Waits for a key, no longer than the transport's time limit. Throws TimeoutError or PeerFailed.
+  virtual std::string fetch(const std::string& key) = 0;
 
   /// Waits until `ready` says so, no longer than the transport's time limit. Throws PeerFailed, or
   /// TimeoutError, whose text opens with `otherwise`.
@@ -88,7 +86,7 @@ class DeviceFabric {
   virtual void abort() noexcept = 0;
 
   /// After the last transfer, unless abort() was called: waits, for a while, until this rank's transfers are
-  /// done and no rank reaches into another's memory any more.
+  /// done.
   virtual void close() noexcept {}
 };
 

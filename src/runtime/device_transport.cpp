@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <deque>
 #include <exception>
+#include <future>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -33,6 +34,8 @@ namespace counterflow::runtime {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kWatchInterval(250);
 
 std::string seconds(std::chrono::milliseconds time) {
   return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
@@ -62,10 +65,7 @@ class DeviceTransport : public Transport, private Meeting {
     c10::intrusive_ptr<c10d::Store> of_beats = open_store();
     meet();
     heartbeat_.emplace(std::move(of_beats), rank, num_ranks, options.heartbeat_timeout,
-                       [this](const Heartbeat::Failure&) {
-                         use_device();
-                         abort_fabric();
-                       });
+                       [this](const Heartbeat::Failure&) { abort_fabric(); });
     watcher_ = std::thread([this] { watch_faults(); });
   }
 
@@ -108,6 +108,7 @@ class DeviceTransport : public Transport, private Meeting {
   /// up inside the driver, and with it whoever has to let go there of what waits for a rank that has died.
   void begin_step(bool training) override {
     constexpr std::size_t kReplaysUnderWay = 2;
+    asked_for_ = Clock::now();
     check_alive();
     while (!is_capturing() && watch_.num_replays() >= kReplaysUnderWay) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
@@ -126,6 +127,7 @@ class DeviceTransport : public Transport, private Meeting {
 
   void send(int to, Message message) override {
     const c10::AutoGradMode no_grad(false);
+    asked_for_ = Clock::now();
     Outgoing& out = out_.at(to);
     for (at::Tensor& tensor : message.tensors) {
       if (!tensor.defined()) continue;
@@ -146,12 +148,14 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   void post_receive(int from, int buffer, const Pass& producer) override {
+    asked_for_ = Clock::now();
     Incoming& in = in_.at(from);
     in.posted.push_back({buffer, producer, current_stream()});
     start_known(in);
   }
 
   Message wait(int from, int buffer) override {
+    asked_for_ = Clock::now();
     Incoming& in = in_.at(from);
     const auto wanted = std::find_if(in.posted.begin(), in.posted.end(),
                                      [buffer](const Receive& receive) { return receive.buffer == buffer; });
@@ -234,8 +238,6 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
  private:
-  using Meeting::fetch;
-
   /// The stage that makes a message, whether it is a gradient, whether the step trains.
   using Kind = std::tuple<std::int32_t, bool, bool>;
 
@@ -314,12 +316,12 @@ class DeviceTransport : public Transport, private Meeting {
   void set(const std::string& key, const std::string& value) override { store_->set(key, value); }
 
   /// Does not wait for a rank that has ended.
-  std::string fetch(const std::string& key, std::chrono::milliseconds limit) override {
-    limit = std::min(limit, timeout_.load());
-    const auto give_up = Clock::now() + limit;
+  std::string fetch(const std::string& key) override {
+    const auto give_up = Clock::now() + timeout_.load();
     while (!store_->check({key})) {
       check_alive();
-      if (Clock::now() > give_up) throw TimeoutError("nothing came for " + key + " within " + seconds(limit));
+      if (Clock::now() > give_up)
+        throw TimeoutError("nothing came for " + key + " within " + seconds(timeout_));
       hand_over();
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
@@ -433,11 +435,17 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   /// For the report of a failure, as a part of a sentence. What was true when it was asked for first stays,
-  /// since an abort ends the device's waits.
+  /// since an abort ends the device's waits. Nothing, if it does not come soon: the driver may be holding up
+  /// all that ask it, until the abort.
   const std::string& device_waits_for() {
     std::call_once(asked_, [this] {
-      if (const auto next = watch_.next())
-        device_waits_for_ = "; rank " + std::to_string(rank_) + "'s GPU was " + next->state();
+      asking_ = std::async(std::launch::async, [this]() -> std::string {
+        use_device();
+        const auto next = watch_.next();
+        return next ? "; rank " + std::to_string(rank_) + "'s GPU was " + next->state() : "";
+      });
+      if (asking_.wait_for(std::chrono::seconds(1)) == std::future_status::ready)
+        device_waits_for_ = asking_.get();
     });
     return device_waits_for_;
   }
@@ -458,14 +466,29 @@ class DeviceTransport : public Transport, private Meeting {
 
   /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
   void watch_faults() {
-    use_device();
     std::unique_lock lock(ends_mutex_);
-    while (!ended_.wait_for(lock, std::chrono::milliseconds(250), [this] { return ends_; })) {
+    while (!ended_.wait_for(lock, kWatchInterval, [this] { return ends_; })) {
       lock.unlock();
       if (connected_) heartbeat_->check_store();  // before, it may be slow: ranks come
-      if (const auto fault = aborted_ ? std::nullopt : find_fault()) heartbeat_->abort(*fault);
+      if (const auto fault = aborted_ ? std::nullopt : find_fault_soon()) heartbeat_->abort(*fault);
       lock.lock();
     }
+  }
+
+  /// Where the device's queues are full, its driver holds up all that ask it, as long as it takes the device
+  /// to do something; the host asks for nothing then either.
+  std::optional<std::string> find_fault_soon() {
+    const auto begin = Clock::now();
+    std::future<std::optional<std::string>> found = std::async(std::launch::async, [this] {
+      use_device();
+      return find_fault();
+    });
+    while (found.wait_for(kWatchInterval) != std::future_status::ready) {
+      if (connected_) heartbeat_->check_store();
+      if (Clock::now() - std::max(begin, asked_for_.load()) >= timeout_.load())
+        heartbeat_->abort("the GPU, whose queues are full, has taken nothing for " + seconds(timeout_));
+    }
+    return found.get();
   }
 
   void abort_fabric() noexcept {
@@ -481,6 +504,7 @@ class DeviceTransport : public Transport, private Meeting {
   const int exceptions_ = std::uncaught_exceptions();
   std::unique_ptr<DeviceFabric> fabric_;
   Wiring wiring_;
+  std::atomic<Clock::time_point> asked_for_ = Clock::time_point();  ///< anything of the device, last
   std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
   bool training_ = true;
   std::array<bool, 2> warm_{};  ///< whether there was an evaluation, a training step
@@ -491,6 +515,7 @@ class DeviceTransport : public Transport, private Meeting {
   std::int64_t gathered_ = 0;
   DeviceWatch watch_;
   std::once_flag asked_;
+  std::future<std::string> asking_;
   std::string device_waits_for_;
   std::atomic<bool> connected_ = false;
   std::atomic<bool> aborted_ = false;

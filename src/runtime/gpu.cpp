@@ -6,13 +6,16 @@
 
 #include <exception>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "counterflow/runtime/error.h"
 #include "counterflow/runtime/log.h"
 #include "cuda_event.h"
+#include "host_flags.h"
 #include "mapped_memory.h"
+#include "process_token.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -72,33 +75,41 @@ void check_own_gpus(c10d::Store& store, int rank, int num_ranks, int device, boo
   }
 }
 
-/// Whether memory of that rank can be mapped here; what stands in the way otherwise.
+/// Whether memory and flags of that rank can be mapped here; what stands in the way otherwise.
 std::string try_to_map(const std::string& handle) {
   try {
-    const MappedMemory memory(handle);
+    const MappedMemory memory(handle.substr(HostFlags::kHandleBytes));
+    const PeerFlags flags(handle.substr(0, HostFlags::kHandleBytes));
     return "yes";
   } catch (const TransportError& error) {
     return error.what();
   }
 }
 
-/// Empty where there is none; `answer` says why.
-std::string handle_of(const SharedMemory& memory, std::string& answer) {
-  try {
-    return memory.handle();
-  } catch (const TransportError& error) {
-    answer = error.what();
-    return "";
-  }
-}
+/// What this rank shows others, to try with.
+struct Sample {
+  HostFlags flags{1};
+  SharedMemory memory{1};
+
+  std::string handle() const { return flags.handle() + memory.handle(); }
+};
 
 /// Collective: whether all ranks reach into all others' memory, tried with a little of it.
 bool all_reach(c10d::Store& store, int rank, int num_ranks) {
   std::string mine = "yes";
-  const SharedMemory memory(1);
-  const auto handles = gather(store, "memory", rank, num_ranks, handle_of(memory, mine));
-  for (int other = 0; other < num_ranks && mine == "yes"; ++other)
-    if (other != rank) mine = try_to_map(handles[other]);
+  std::optional<Sample> sample;
+  std::string handle;
+  try {
+    handle = sample.emplace().handle();
+  } catch (const TransportError& error) {
+    mine = error.what();
+  }
+  const auto handles = gather(store, "memory", rank, num_ranks, handle);
+  for (int other = 0; other < num_ranks && mine == "yes"; ++other) {
+    if (other == rank) continue;
+    mine = handles[other].empty() ? "rank " + std::to_string(other) + " has no memory to show"
+                                  : try_to_map(handles[other]);
+  }
   for (const std::string& answer : gather(store, "reach", rank, num_ranks, mine)) {
     if (answer == "yes") continue;
     log(LogLevel::kInfo, rank, "transfers go over NCCL: " + answer);

@@ -6,10 +6,10 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <random>
 
 #include "counterflow/runtime/error.h"
 #include "cuda_event.h"
+#include "process_token.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -58,14 +58,6 @@ void reach(int device, int other) {
 }
 
 }  // namespace
-
-std::uint64_t process_token() {
-  static const std::uint64_t token = [] {
-    std::random_device random;
-    return std::uint64_t{random()} << 32 | random();
-  }();
-  return token;
-}
 
 SharedMemory::SharedMemory(std::size_t bytes) {
   const std::size_t whole = (bytes + kBlock - 1) / kBlock * kBlock;

@@ -2,13 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <string>
 
 namespace counterflow::runtime {
-
-/// A number of this process's own: two in containers of one host may have the same host name and pid.
-std::uint64_t process_token();
 
 /// Memory on the current device, all zero.
 class SharedMemory {

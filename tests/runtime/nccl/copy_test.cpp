@@ -70,6 +70,20 @@ TEST(CopyTest, OneSlotIsEnough) {
   }
 }
 
+TEST(CopyTest, RefusesRanksOfDifferentSlots) {
+  const std::vector<Outcome> outcomes = fake::run_ranks(2, [](int rank, const fake::OpenStore& open_store) {
+    const auto transport =
+        make_copy_engine_transport(open_store, rank, 2, {.slots = rank + 1, .slot_bytes = 16});
+    Wiring wiring;
+    wiring.channels = {{0, 1, 1}};
+    transport->connect(wiring);
+  });
+  EXPECT_EQ(outcomes[0].error,
+            "rank 1 has 2 slots of 16 bytes, rank 0 1 slots of 16 bytes: give all the same");
+  EXPECT_EQ(outcomes[1].error,
+            "rank 0 has 1 slots of 16 bytes, rank 1 2 slots of 16 bytes: give all the same");
+}
+
 TEST(CopyTest, ARankThatThrowsEndsAllRanks) {
   for (const bool records : {false, true}) {
     Training training = over_copy_engines("dualpipe", 2, records);
@@ -158,8 +172,6 @@ TEST(CopyTest, AProcessThatIsKilledOrStoppedInTheMidstOfAReplayIsMissed) {
   expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGSTOP)));
 }
 
-constexpr int kLinePriority = -5;
-
 /// As many as a device has.
 void have_eight_queues() {
   fake::set_queues({.number = 8});
@@ -180,10 +192,51 @@ TEST(CopyTest, AProcessThatIsKilledInTheMidstOfAReplayIsMissedWhereQueuesAreFew)
     Training training = stricken_in_a_replay("dualpipe", SIGKILL);
     training.before = [](int) { have_eight_queues(); };
     training.between = [others](int) {
-      for (int i = 0; i < others; ++i) fake::make_stream(kLinePriority);
+      for (int i = 0; i < others; ++i) fake::make_stream();
     };
     expect_is_missed(run(training));
   }
+}
+
+/// Rank 0 asks for more in a forward than fits into a queue: a host that is far ahead is held up inside the
+/// driver, and with it all threads that ask the driver for anything.
+Training held_up_by_the_driver() {
+  Training training = over_copy_engines("dualpipe", 2, false);
+  training.steps = 20;
+  training.before = [](int) { fake::set_queues({.number = 8, .room = 100}); };
+  training.forward = [](int rank, const at::Tensor&) {
+    if (rank != 0) return;
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream().stream();
+    for (int i = 0; i < 200; ++i) fake::enqueue(stream, [] { return true; });
+  };
+  return training;
+}
+
+TEST(CopyTest, AProcessThatIsKilledIsMissedWhereTheDriverHoldsUpTheHost) {
+  Training training = held_up_by_the_driver();
+  training.heartbeat_timeout = 1s;
+  training.between = [](int rank) {
+    if (rank != 1) return;
+    fake::note_trouble();
+    raise(SIGKILL);
+  };
+  const std::vector<Outcome> outcomes = run(training);
+  EXPECT_FALSE(outcomes[1].ended);
+  expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: its process gives no sign of life any more.*");
+}
+
+TEST(CopyTest, ARankThatIsStuckIsGivenUpWhereTheDriverHoldsUpTheHost) {
+  Training training = held_up_by_the_driver();
+  training.timeout = 4s;
+  training.between = [](int rank) {
+    if (rank != 1) return;
+    fake::note_trouble();
+    std::this_thread::sleep_for(7s);
+  };
+  const std::vector<Outcome> outcomes = run(training);
+  for (const int rank : {0, 1})
+    expect_ends(outcomes[rank], rank, 15,
+                ".*rank 0 ended: the GPU, whose queues are full, has taken nothing for 4 s.*");
 }
 
 void receive(Transport& transport, const Pass& producer) {
@@ -231,7 +284,7 @@ TEST(CopyTest, ARecordingIsForgottenWhileAnotherThreadLetsGoOfItsReplay) {
   const std::vector<Outcome> outcomes = fake::run_ranks(1, [](int, const fake::OpenStore&) {
     fake::set_queues({.number = 8, .graphs_wait = true});
     const StreamValues values;
-    const LineStream frees(0);
+    const LineStream frees;
     std::uint32_t* number = nullptr;
     check(cudaHostAlloc(reinterpret_cast<void**>(&number), sizeof *number, cudaHostAllocMapped), "memory");
     const auto recorder = make_cuda_recorder(0);

@@ -128,18 +128,18 @@ TEST(FakePeersTest, FreeingMemoryWaitsForTheDevice) {
             "");
 }
 
-/// Streams that wait for a number, and one more of a priority, which is to write it.
-bool is_freed_by_another(int num_waiting, int priority, bool in_graph) {
+/// Streams that wait for a number, which one more is to write, or the host.
+bool are_freed(int num_waiting, bool in_graph, bool by_host) {
   bool freed = false;
   const std::string trouble = trouble_of(1, [&](int) {
     set_queues({.number = 8});
     const runtime::StreamValues values;
     int* const number = allocate_number();
-    const cudaStream_t origin = make_stream(-5);
+    const cudaStream_t origin = make_stream();
     std::shared_ptr<Graph> graph;
     if (in_graph) begin_capture(origin);
     for (int i = 0; i < num_waiting; ++i) {
-      const cudaStream_t stream = i == 0 ? origin : make_stream(-5);
+      const cudaStream_t stream = i == 0 ? origin : make_stream();
       cudaEvent_t event = nullptr;
       cudaEventCreateWithFlags(&event, 0);
       cudaEventRecord(event, origin);
@@ -152,11 +152,13 @@ bool is_freed_by_another(int num_waiting, int priority, bool in_graph) {
       end_capture(origin, graph);
       Graph::launch(graph, origin);
     }
-    const cudaStream_t frees = make_stream(priority);
-    values.write(frees, number, 1);
+    if (by_host)
+      *static_cast<volatile int*>(number) = 1;
+    else
+      values.write(make_stream(), number, 1);
     for (int i = 0; i < 20 && !freed; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      freed = cudaStreamQuery(frees) == cudaSuccess;
+      freed = cudaStreamQuery(origin) == cudaSuccess;
     }
     throw std::runtime_error(freed ? "it is" : "it is not");
   });
@@ -166,9 +168,9 @@ bool is_freed_by_another(int num_waiting, int priority, bool in_graph) {
 
 TEST(FakeQueuesTest, AStreamThatWaitsHoldsUpThoseOfItsQueue) {
   for (const bool in_graph : {false, true}) {
-    EXPECT_TRUE(is_freed_by_another(3, -5, in_graph));
-    EXPECT_FALSE(is_freed_by_another(8, -5, in_graph));
-    EXPECT_TRUE(is_freed_by_another(8, -4, in_graph));
+    EXPECT_TRUE(are_freed(3, in_graph, false));
+    EXPECT_FALSE(are_freed(8, in_graph, false));
+    EXPECT_TRUE(are_freed(8, in_graph, true));
   }
 }
 

@@ -27,20 +27,20 @@ Devices g_devices;
 
 class Device {
  public:
-  Device() : compute_(make_stream(0)) {
+  Device() : compute_(make_stream()) {
     std::thread([this] { run(); }).detach();
   }
 
   cudaStream_t compute() const { return compute_; }
 
-  cudaStream_t make_stream(int priority) {
+  cudaStream_t make_stream() {
     const std::lock_guard lock(mutex_);
-    return &streams_.emplace_back(CUstream_st{priority, next_queue(priority)});
+    return &streams_.emplace_back(CUstream_st{next_queue()});
   }
 
   void give_queues() {
     const std::lock_guard lock(mutex_);
-    for (CUstream_st& stream : streams_) stream.queue = next_queue(stream.priority);
+    for (CUstream_st& stream : streams_) stream.queue = next_queue();
   }
 
   /// Something is put where the device finds it, once there is room in a queue.
@@ -141,9 +141,9 @@ cudaStream_t compute_stream() {
   return device().compute();
 }
 
-cudaStream_t make_stream(int priority) {
+cudaStream_t make_stream() {
   const InDriver driver;
-  return device().make_stream(priority);
+  return device().make_stream();
 }
 
 void synchronize(cudaStream_t stream) {
@@ -177,8 +177,8 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int priority) {
-  *stream = fake::make_stream(priority);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int) {
+  *stream = fake::make_stream();
   return cudaSuccess;
 }
 

@@ -49,7 +49,7 @@ void give_queues();
 cudaStream_t compute_stream();
 
 /// A new one. Streams stay as long as the process does.
-cudaStream_t make_stream(int priority = 0);
+cudaStream_t make_stream();
 
 /// Wait until a stream, or every stream, has nothing to do.
 void synchronize(cudaStream_t stream);
@@ -68,7 +68,6 @@ void poll(const std::function<bool()>& condition);
 }  // namespace counterflow::fake
 
 struct CUstream_st {
-  const int priority = 0;
   std::shared_ptr<counterflow::fake::Queue> queue;  ///< null: one of its own
   std::deque<counterflow::fake::Work> work{};
   counterflow::fake::Point point{};

@@ -63,6 +63,14 @@ cudaError_t cudaHostGetDevicePointer(void** on_device, void* memory, unsigned in
   return cudaSuccess;
 }
 
+cudaError_t cudaHostRegister(void*, std::size_t, unsigned int) {
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void*) {
+  return cudaSuccess;
+}
+
 cudaError_t cudaFreeHost(void* memory) {
   std::free(memory);
   return cudaSuccess;

@@ -62,7 +62,7 @@ void Graph::take_queues() {
   std::map<cudaStream_t, std::shared_ptr<Queue>> branches;
   for (const Node& node : nodes_) {
     const auto [branch, is_new] = branches.try_emplace(node.stream);
-    if (is_new) branch->second = next_queue(node.stream->priority);
+    if (is_new) branch->second = next_queue();
     queues_.push_back(branch->second);
   }
 }

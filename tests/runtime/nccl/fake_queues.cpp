@@ -1,6 +1,5 @@
 #include "fake_queues.h"
 
-#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -8,18 +7,13 @@
 namespace counterflow::fake {
 namespace {
 
-/// Of one priority.
-struct Some {
-  std::vector<std::shared_ptr<Queue>> queues;
-  std::size_t given = 0;
-};
-
 /// Lives as long as the process does, whose threads may be at work until the very end.
 struct State {
   Queues limits;
   std::recursive_mutex driver;
   std::mutex mutex;  ///< of the following
-  std::map<int, Some> by_priority;
+  std::vector<std::shared_ptr<Queue>> queues;
+  std::size_t given = 0;
 };
 
 State& state() {
@@ -38,14 +32,13 @@ const Queues& queues() {
   return state().limits;
 }
 
-std::shared_ptr<Queue> next_queue(int priority) {
-  const Queues& limits = state().limits;
-  if (limits.number == 0) return nullptr;
+std::shared_ptr<Queue> next_queue() {
+  const std::size_t number = state().limits.number;
+  if (number == 0) return nullptr;
   const std::lock_guard lock(state().mutex);
-  Some& some = state().by_priority[limits.by_priority ? priority : 0];
-  const std::size_t next = some.given++ % limits.number;
-  if (some.queues.size() <= next) some.queues.push_back(std::make_shared<Queue>());
-  return some.queues[next];
+  const std::size_t next = state().given++ % number;
+  if (state().queues.size() <= next) state().queues.push_back(std::make_shared<Queue>());
+  return state().queues[next];
 }
 
 Work in_turn(const std::shared_ptr<Queue>& queue, Work work) {

@@ -2,9 +2,9 @@
 // of one holds up all that is behind it, of other streams, too.
 //
 // As CUDA's driver was seen to do: streams have eight queues, or as many as CUDA_DEVICE_MAX_CONNECTIONS says,
-// in turn; more streams that wait than that hang. That streams of different priorities have different ones,
-// and that the branches of a graph take queues as streams do, is assumed, and so is that a queue that is full
-// holds up the host inside the driver, with all other threads that call it: tests can ask for either.
+// in turn; more streams that wait than that hang; a queue that is full holds up the host inside the driver,
+// with all other threads that call it; beside a graph that waits, streams of other priorities may be held up,
+// too. That the branches of a graph take queues as streams do is assumed.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,7 @@
 namespace counterflow::fake {
 
 struct Queues {
-  int number = 0;             ///< for a priority; none: each stream has one of its own
-  bool by_priority = true;    ///< otherwise they are for all
+  int number = 0;             ///< none: each stream has one of its own
   std::uint64_t room = 1000;  ///< for so many pieces of work in each
   bool graphs_wait = false;   ///< to destroy one waits, inside the driver, for its replay
 };
@@ -40,7 +39,7 @@ class Queue {
 const Queues& queues();
 
 /// For a new stream, or a branch of a graph. Null where there is no limit.
-std::shared_ptr<Queue> next_queue(int priority);
+std::shared_ptr<Queue> next_queue();
 
 /// The work, from now on at the end of a queue.
 Work in_turn(const std::shared_ptr<Queue>& queue, Work work);
