@@ -62,6 +62,20 @@ void check_file_names(const CLI::App& verb) {
   }
 }
 
+/// CLI11 takes `-o=x.csv` as a file `=x.csv`, which nobody means.
+void check_short_options(const CLI::App& verb) {
+  for (const CLI::Option* option : verb.get_options()) {
+    if (option->get_snames().empty() || option->get_lnames().empty()) continue;
+    for (const std::string& value : option->results()) {
+      if (!value.starts_with('=')) continue;
+      const std::string meant = value.size() > 1 ? value.substr(1) : option->get_type_name();
+      throw InvalidConfig("-" + option->get_snames()[0] + ": expected no \"=\" before the value, found \"" +
+                          value + "\"; write -" + option->get_snames()[0] + " " + meant + " or --" +
+                          option->get_lnames()[0] + "=" + meant);
+    }
+  }
+}
+
 /// Runs the verb that the arguments name.
 ExitStatus run(int argc, char** argv) {
   CLI::App app("Pipeline schedules: generated, verified, simulated and compared exactly.", "counterflow");
@@ -85,6 +99,7 @@ ExitStatus run(int argc, char** argv) {
   for (const Verb& verb : verbs) {
     if (!verb.app->parsed()) continue;
     check_file_names(*verb.app);
+    check_short_options(*verb.app);
     check_standard_input(*verb.app);
     return verb.run();
   }

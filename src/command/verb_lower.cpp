@@ -14,6 +14,7 @@ namespace {
 struct Options {
   std::string file;
   LowerOptions lower;
+  std::string output = "-";
   bool json = false;
 };
 
@@ -23,7 +24,7 @@ ExitStatus run(const Options& options) {
     const Program program = lower(schedule, options.lower);
     return options.json ? program_json(schedule, program) : program_text(schedule, program);
   });
-  write_file("-", text);
+  write_file(options.output, text);
   return kOk;
 }
 
@@ -38,8 +39,9 @@ Verb lower_verb(CLI::App& app) {
                    "Receive buffers of every channel (as many as it needs)")
       ->check(whole_number(1, kMaxCount))
       ->type_name("N");
+  verb->add_option("-o,--output", options->output, "The file to write (standard output)")->type_name("FILE");
   verb->add_flag("--json", options->json, "JSON");
-  verb->footer("\nExample:\n  counterflow lower dualpipe.csv");
+  verb->footer("\nExample:\n  counterflow lower dualpipe.csv -o lowered.csv");
   return {verb, [options] { return run(*options); }};
 }
 

@@ -52,6 +52,28 @@ TEST(LowerCommandTest, ItsOutputReadsBackAsTheSchedule) {
   EXPECT_EQ(parse(run_command({"lower", "-"}, format(schedule)).out), schedule);
 }
 
+TEST(LowerCommandTest, WritesAFileWholeOrNotAtAll) {
+  const TemporaryFolder folder;
+  folder.write("in.csv", format(generate("dualpipe", {4, 8})));
+  for (const std::string json : {"", " --json"}) {
+    const CommandResult printed = run_shell("counterflow lower in.csv" + json, folder.path());
+    const CommandResult written = run_shell("counterflow lower in.csv -o out" + json, folder.path());
+    EXPECT_EQ(written.status, 0);
+    EXPECT_EQ(written.out + written.err, "");
+    EXPECT_EQ(read_whole(folder.path() + "/out"), printed.out);
+  }
+  // Onto the very file that it reads, and again where it cannot be lowered.
+  EXPECT_EQ(run_shell("counterflow lower in.csv --output in.csv", folder.path()).status, 0);
+  const std::string lowered = read_whole(folder.path() + "/in.csv");
+  EXPECT_EQ(lowered, read_whole(COUNTERFLOW_TEST_DATA "/command/lower.txt"));
+  EXPECT_EQ(run_shell("counterflow lower in.csv --receive-buffers 1 -o in.csv", folder.path()).status, 2);
+  EXPECT_EQ(read_whole(folder.path() + "/in.csv"), lowered);
+  EXPECT_EQ(run_shell("ls -A", folder.path()).out, "in.csv\nout\n");
+  const CommandResult nowhere = run_shell("counterflow lower in.csv -o none/out.csv", folder.path());
+  EXPECT_EQ(nowhere.status, 2);
+  EXPECT_EQ(nowhere.err, "counterflow: cannot write none/out.csv: No such file or directory\n");
+}
+
 // Readers refuse a header that asks for more than a million cells with few actions below it.
 TEST(LowerCommandTest, LowersMoreThanAMillionCells) {
   const CommandResult result = run_shell(

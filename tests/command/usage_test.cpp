@@ -153,6 +153,7 @@ TEST(UsageTest, EveryVerbRefusesAnEmptyFileName) {
   expect_name(sized({"search", "--rounds", "0", "-o", ""}), "--output");
   expect_name(sized({"search", "--rounds", "0", "--pareto", "-o", ""}), "--output");
   expect_name({"convert", "-", "--to", "json", "-o", ""}, "--output");
+  expect_name({"lower", "-", "-o", ""}, "--output");
   expect_name({"fold", "-", "-o", ""}, "--output");
   expect_name({"unfold", "-", "-o", ""}, "--output");
   expect_name({"render", "-", "-o", ""}, "--output");
@@ -164,6 +165,33 @@ TEST(UsageTest, EveryVerbRefusesAnEmptyFileName) {
   expect_name({"simulate", ""}, "FILE");
   expect_name({"verify", "-", ""}, "FILE");
   expect_name({"diff", "-", ""}, "B");
+}
+
+// CLI11 takes what follows -o as the name, "=" and all.
+TEST(UsageTest, AShortOptionsValueHasNoEqualsSign) {
+  const TemporaryFolder folder;
+  const std::string schedule = folder.write("in.csv", format(generate("dualpipe", {2, 4})));
+  const std::string size = " --ranks 2 --micro-batches 4 ";
+  for (const std::string& line :
+       {"generate 1f1b" + size, "search --rounds 0" + size, "search --rounds 0 --pareto" + size,
+        std::string("convert in.csv --to json "), std::string("lower in.csv "), std::string("fold in.csv "),
+        std::string("unfold in.csv "), std::string("render in.csv ")}) {
+    const CommandResult result = run_shell("counterflow " + line + "-o=x.csv", folder.path());
+    EXPECT_EQ(result.status, 2) << line;
+    EXPECT_EQ(result.out, "") << line;
+    EXPECT_EQ(result.err,
+              "counterflow: -o: expected no \"=\" before the value, found \"=x.csv\"; write -o x.csv or "
+              "--output=x.csv\n")
+        << line;
+  }
+  EXPECT_EQ(run_shell("ls -A", folder.path()).out, "in.csv\n");
+  EXPECT_EQ(run_shell("counterflow lower in.csv -o=", folder.path()).err,
+            "counterflow: -o: expected no \"=\" before the value, found \"=\"; write -o FILE or "
+            "--output=FILE\n");
+  EXPECT_EQ(run_shell("counterflow lower in.csv -oa && counterflow lower in.csv --output=b && cmp a b",
+                      folder.path())
+                .status,
+            0);
 }
 
 TEST(UsageTest, RefusesCostsThatAreNone) {
