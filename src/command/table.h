@@ -21,10 +21,14 @@ class Table {
   /// One cell for each column.
   void add_row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
 
-  /// The title line and the rows, two spaces before each column, none at a line's end.
+  /// The title line and the rows, two spaces before each column, none at a line's end. On a terminal that is
+  /// too narrow the columns that do not fit follow below, beside the first one again.
   std::string to_string() const;
 
  private:
+  std::vector<std::size_t> widths() const;
+  std::string lines_of(const std::vector<std::size_t>& shown, const std::vector<std::size_t>& widths) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

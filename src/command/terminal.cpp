@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
+#include <limits>
 
 namespace counterflow::command {
 
@@ -21,14 +22,28 @@ bool wants_colour() {
   return wanted;
 }
 
-int terminal_width() {
+namespace {
+
+/// 0 where standard output is no terminal, or one that does not say.
+int screen_columns() {
   winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+}  // namespace
+
+int terminal_width() {
+  if (const int screen = screen_columns(); screen > 0) return screen;
   const char* columns = std::getenv("COLUMNS");
   constexpr int kMost = 100000;
   int width = 0;
   if (columns != nullptr) std::from_chars(columns, columns + std::strlen(columns), width);
   return width > 0 && width <= kMost ? width : 80;
+}
+
+std::size_t line_limit() {
+  const int screen = screen_columns();
+  return screen > 0 ? static_cast<std::size_t>(screen) : std::numeric_limits<std::size_t>::max();
 }
 
 std::string bold(std::string_view text) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -15,6 +16,9 @@ bool wants_colour();
 
 /// The columns of the terminal that standard output is, or of COLUMNS where it is none, or 80.
 int terminal_width();
+
+/// Columns beyond which the terminal that standard output is would break a line; no limit where it is none.
+std::size_t line_limit();
 
 /// The text in bold where colour is wanted.
 std::string bold(std::string_view text);

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <sstream>
 #include <string>
 #include <thread>
 
@@ -20,9 +22,11 @@ namespace {
 /// The two ends of a terminal of its own.
 class Terminal {
  public:
-  Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY)) {
+  explicit Terminal(unsigned short columns = 0) : master_(posix_openpt(O_RDWR | O_NOCTTY)) {
     if (master_ < 0 || grantpt(master_) != 0 || unlockpt(master_) != 0) return;
     slave_ = open(ptsname(master_), O_RDWR | O_NOCTTY);
+    const winsize size{.ws_row = 0, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+    ioctl(slave_, TIOCSWINSZ, &size);
   }
   ~Terminal() {
     close(master_);
@@ -70,8 +74,9 @@ pid_t start(const std::vector<std::string>& arguments, int terminal, int replace
   _exit(127);
 }
 
-std::string run_on_terminal(const std::vector<std::string>& arguments, bool no_color) {
-  Terminal terminal;
+std::string run_on_terminal(const std::vector<std::string>& arguments, bool no_color,
+                            unsigned short columns = 0) {
+  Terminal terminal(columns);
   const int input = open("/dev/null", O_RDONLY);
   const pid_t child = start(arguments, terminal.slave(), STDOUT_FILENO, input, no_color);
   close(input);
@@ -107,6 +112,54 @@ TEST_F(TerminalTest, AVerdictIsColoured) {
   const std::string text = run_on_terminal({"verify", good, broken}, false);
   EXPECT_NE(text.find("good.csv: \033[32mok\033[0m: "), std::string::npos) << text;
   EXPECT_NE(text.find("broken.csv: \033[31m1 error\033[0m: "), std::string::npos) << text;
+}
+
+/// What a terminal of so many columns shows, its line ends as files have them.
+std::string shown_on(unsigned short columns, const std::vector<std::string>& arguments) {
+  std::string text = run_on_terminal(arguments, true, columns);
+  std::erase(text, '\r');
+  return text;
+}
+
+TEST_F(TerminalTest, ATableContinuesBelowWhereTheTerminalIsNarrow) {
+  const std::vector<std::string> compare = {"compare", "--ranks",           "4", "--micro-batches",
+                                            "8",       "--max-activations", "4"};
+  const std::string whole = run_command(compare).out;
+  EXPECT_EQ(shown_on(0, compare), whole);
+  EXPECT_EQ(shown_on(200, compare), whole);
+
+  const TemporaryFolder folder;
+  const std::string file = folder.write("a.csv", format(generate("1f1b", {2, 2})));
+  const std::string text = shown_on(30, {"simulate", file});
+  EXPECT_EQ(text.substr(text.find("\n\n"), text.find("makespan") - text.find("\n\n")), R"(
+
+  rank  busy  idle  span idle
+     0     6     3          3
+     1     6     3          0
+
+  rank  peak activations
+     0                 2
+     1                 1
+
+)");
+}
+
+// The width that a table takes is the least at which it stays whole.
+TEST_F(TerminalTest, ATableThatJustFitsStaysWhole) {
+  const TemporaryFolder folder;
+  const std::string file = folder.write("a.csv", format(generate("1f1b", {2, 2})));
+  const std::string title = "  rank  busy  idle  span idle  peak activations";
+  const auto width = static_cast<unsigned short>(title.size());
+  EXPECT_NE(shown_on(width, {"simulate", file}).find(title + "\n"), std::string::npos);
+  EXPECT_EQ(shown_on(width - 1, {"simulate", file}).find(title + "\n"), std::string::npos);
+}
+
+// No column is cut: one that is wider than the terminal stands beside the first alone.
+TEST_F(TerminalTest, ATableKeepsEveryCellHoweverNarrowTheTerminal) {
+  const std::vector<std::string> compare = {"compare", "--ranks", "3", "--micro-batches", "2"};
+  const std::string narrow = shown_on(1, compare);
+  std::istringstream words(run_command(compare).out);
+  for (std::string word; words >> word;) EXPECT_NE(narrow.find(word), std::string::npos) << word;
 }
 
 /// What standard error shows while `simulate -` gets its input only after a time.
