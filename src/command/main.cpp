@@ -3,6 +3,7 @@
 #include <memory>
 #include <new>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -26,14 +27,18 @@ constexpr const char* kHelpFooter =
     "\nFILE may be - for standard input. Exit status: 0 all well, 1 a check failed, 2 bad input or usage,\n"
     "3 an internal error.";
 
-/// Says that no verb was given, or none that there is.
-[[noreturn]] void refuse(const CLI::App& app) {
+/// A verb comes first, or --help or --version. (CLI11 lets a verb stand anywhere behind options and names
+/// that it knows nothing of.)
+void check_first_argument(const CLI::App& app, int argc, char** argv) {
+  const std::string first = argc > 1 ? argv[1] : "";
+  if (app.get_option_no_throw(first) != nullptr) return;
   std::string names;
-  for (const CLI::App* verb : app.get_subcommands({}))
+  for (const CLI::App* verb : app.get_subcommands({})) {
+    if (verb->get_name() == first) return;
     names += (names.empty() ? "" : ", ") + verb->get_name();
-  const std::vector<std::string> rest = app.remaining();
+  }
   throw InvalidConfig("expected a verb (" + names + "), found " +
-                      (rest.empty() ? "none" : "\"" + rest.front().substr(0, 80) + "\"") +
+                      (argc > 1 ? "\"" + first.substr(0, 80) + "\"" : "none") +
                       "; --help shows what each does");
 }
 
@@ -66,12 +71,15 @@ void check_file_names(const CLI::App& verb) {
 void check_short_options(const CLI::App& verb) {
   for (const CLI::Option* option : verb.get_options()) {
     if (option->get_snames().empty() || option->get_lnames().empty()) continue;
+    const std::string short_name = "-" + option->get_snames()[0];
+    const std::string long_name = "--" + option->get_lnames()[0];
     for (const std::string& value : option->results()) {
       if (!value.starts_with('=')) continue;
       const std::string meant = value.size() > 1 ? value.substr(1) : option->get_type_name();
-      throw InvalidConfig("-" + option->get_snames()[0] + ": expected no \"=\" before the value, found \"" +
-                          value + "\"; write -" + option->get_snames()[0] + " " + meant + " or --" +
-                          option->get_lnames()[0] + "=" + meant);
+      std::ostringstream message;
+      message << short_name << ": expected no \"=\" before the value, found \"" << value << "\"; write "
+              << short_name << " " << meant << " or " << long_name << "=" << meant;
+      throw InvalidConfig(message.str());
     }
   }
 }
@@ -87,7 +95,8 @@ ExitStatus run(int argc, char** argv) {
       search_verb(app), diff_verb(app),     lower_verb(app),    convert_verb(app), fold_verb(app),
       unfold_verb(app), render_verb(app),   report_verb(app),
   };
-  app.allow_extras();  // of the app alone, to name a verb that there is not
+  app.require_subcommand(1);  // so that a file may be called as a verb is
+  check_first_argument(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
@@ -96,14 +105,13 @@ ExitStatus run(int argc, char** argv) {
     write_file("-", text.str());
     return kOk;
   }
-  for (const Verb& verb : verbs) {
-    if (!verb.app->parsed()) continue;
-    check_file_names(*verb.app);
-    check_short_options(*verb.app);
-    check_standard_input(*verb.app);
-    return verb.run();
-  }
-  refuse(app);
+  const auto verb =
+      std::find_if(verbs.begin(), verbs.end(), [](const Verb& one) { return one.app->parsed(); });
+  if (verb == verbs.end()) throw std::logic_error("no verb was parsed");
+  check_file_names(*verb->app);
+  check_standard_input(*verb->app);
+  check_short_options(*verb->app);
+  return verb->run();
 }
 
 ExitStatus fail(ExitStatus status, const std::string& message) {

@@ -122,7 +122,8 @@ Schedule generate(const Generator& generator, Size size) {
   const std::string name(generator.name);
   if (!generator.takes_stages_per_rank && size.stages_per_rank != generator.stages_per_rank) {
     throw InvalidConfig(name + ": expected " + std::to_string(generator.stages_per_rank) +
-                        " stages a rank, found " + std::to_string(size.stages_per_rank));
+                        (generator.stages_per_rank == 1 ? " stage" : " stages") + " a rank, found " +
+                        std::to_string(size.stages_per_rank));
   }
   if (!generator.fits(size)) {
     std::string message =

@@ -102,6 +102,32 @@ TEST(UsageTest, RefusesWhatIsNoVerb) {
   expect_refused({}, verbs + "none; --help shows what each does");
   expect_refused({"simulat"}, verbs + "\"simulat\"; --help shows what each does");
   expect_refused({"--jsn"}, verbs + "\"--jsn\"; --help shows what each does");
+  expect_refused({""}, verbs + "\"\"; --help shows what each does");
+}
+
+// They were passed over in silence.
+TEST(UsageTest, RefusesWhatStandsBeforeTheVerb) {
+  for (const std::string first : {"help", "--json", "--", "a.csv"}) {
+    const CommandResult result = run_command({first, "list"});
+    EXPECT_EQ(result.status, 2) << first;
+    EXPECT_EQ(result.out, "") << first;
+    EXPECT_NE(result.err.find("report), found \"" + first + "\"; --help shows what each does\n"),
+              std::string::npos)
+        << result.err;
+  }
+}
+
+// One verb a command: the second was not run, and a file of its name could not be given.
+TEST(UsageTest, WhatFollowsAVerbIsNoVerb) {
+  expect_refused({"list", "verify"},
+                 "The following argument was not expected: verify; --help shows what is expected");
+  const TemporaryFolder folder;
+  folder.write("report", format(generate("1f1b", {2, 4})));
+  folder.write("list", format(generate("gpipe", {2, 4})));
+  EXPECT_EQ(run_shell("counterflow simulate list", folder.path()).out.substr(0, 7), "gpipe: ");
+  const CommandResult result = run_shell("counterflow verify report list", folder.path());
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.out.find("list: ok: gpipe"), std::string::npos) << result.out;
 }
 
 TEST(UsageTest, RefusesArgumentsThatAreMissingUnknownOrNoNumber) {

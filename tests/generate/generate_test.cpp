@@ -29,7 +29,7 @@ TEST(GenerateTest, RefusesSizesThatAreNoSizes) {
 }
 
 TEST(GenerateTest, RefusesStagesWhereTheirNumberIsGiven) {
-  EXPECT_EQ(error_of("gpipe", {4, 8, 2}), "gpipe: expected 1 stages a rank, found 2");
+  EXPECT_EQ(error_of("gpipe", {4, 8, 2}), "gpipe: expected 1 stage a rank, found 2");
 }
 
 TEST(GenerateTest, FillsInTheGeneratorsOwnNumberOfStages) {
