@@ -1,9 +1,9 @@
 // The transport between GPUs of one host whose transfers take no SM: the copy engines move the tensors.
 //
 // A send copies into memory of the receiving GPU that was mapped at the start (CUDA IPC between processes),
-// and then raises a flag; the receiving stream waits for the flag, copies out, and raises one back. Both waits
-// are the stream's own (cuStreamWaitValue32), so that the host never waits and a step can be recorded. Beside
-// NCCL, whose kernels hold SMs while they wait for the other side, compute runs undisturbed.
+// and then raises a flag; the receiving stream waits for the flag, copies out, and raises one back. Both
+// waits are the stream's own (cuStreamWaitValue32), so that the host never waits and a step can be recorded.
+// Beside NCCL, whose kernels hold SMs while they wait for the other side, compute runs undisturbed.
 //
 // Flags lie in memory of the host that the ranks share: where a rank has died the others end their streams'
 // waits by plain stores. What a stream would be asked for then may never be done, behind one that waits.
@@ -36,7 +36,8 @@ struct CopyEngineOptions {
 };
 
 /// This rank's end. Ranks are threads of one process, or processes of one user and container, on one host,
-/// whose GPUs reach into one another's memory; otherwise connect() throws TransportError that says so. `open_store` as for make_nccl_transport().
+/// whose GPUs reach into one another's memory; otherwise connect() throws TransportError that says so.
+/// `open_store` as for make_nccl_transport().
 std::unique_ptr<Transport> make_copy_engine_transport(
     const std::function<c10::intrusive_ptr<c10d::Store>()>& open_store, int rank, int num_ranks,
     const CopyEngineOptions& options = {});
