@@ -71,7 +71,7 @@ std::string run_report_text(const RunReport& report) {
                {"launch gap"},
                {"imbalance"},
                {"plan: busy"},
-               {"idle"}});
+               {"plan: idle"}});
   const std::vector<RankSummary> planned = summarize(plan);
   for (std::size_t rank = 0; rank < idle.size(); ++rank) {
     const IdleSplit& one = idle[rank];
