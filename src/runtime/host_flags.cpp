@@ -64,20 +64,16 @@ int make_file(std::size_t bytes) {
   fail("memory that ranks share (ftruncate)");
 }
 
-class File {
- public:
-  explicit File(const std::string& path) : number_(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK)) {
-    if (number_ < 0) fail("memory of another rank's process, " + path);
-  }
-  ~File() { close(number_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
+int open_file(const std::string& path) {
+  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) fail("memory of another rank's process, " + path);
+  return file;
+}
 
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
+std::uint64_t next_token() {
+  static std::atomic<std::uint64_t> number = 0;
+  return process_token() + number++;
+}
 
 Handle parse(const std::string& bytes) {
   Handle handle;
@@ -86,10 +82,11 @@ Handle parse(const std::string& bytes) {
   return handle;
 }
 
-/// Another process may have the same number in its container as that one in its own.
+/// Another process may have the same number in its container as that one in its own, and another file the
+/// same number when that one was closed.
 RegisteredPages open_pages(const Handle& there) {
   const std::string path = "/proc/" + std::to_string(there.process) + "/fd/" + std::to_string(there.file);
-  const File file(path);
+  const File file(open_file(path));
   struct stat status {};
   std::uint64_t token = 0;
   const bool is_it = fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode) &&
@@ -100,6 +97,10 @@ RegisteredPages open_pages(const Handle& there) {
 }
 
 }  // namespace
+
+File::~File() {
+  close(number_);
+}
 
 RegisteredPages::RegisteredPages(int file, std::size_t bytes) : bytes_(bytes) {
   void* const pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -123,13 +124,11 @@ RegisteredPages::~RegisteredPages() {
 }
 
 HostFlags::HostFlags(std::size_t count)
-    : count_(count), file_(make_file(bytes_of(count))), pages_(file_, bytes_of(count)) {
-  const std::uint64_t token = process_token();
-  std::memcpy(pages_.data(), &token, sizeof token);
-}
-
-HostFlags::~HostFlags() {
-  close(file_);
+    : count_(count),
+      token_(next_token()),
+      file_(make_file(bytes_of(count))),
+      pages_(file_.number(), bytes_of(count)) {
+  std::memcpy(pages_.data(), &token_, sizeof token_);
 }
 
 std::byte* HostFlags::on_device(std::size_t flag) const {
@@ -145,7 +144,7 @@ void HostFlags::leave() const {
 }
 
 std::string HostFlags::handle() const {
-  const Handle handle{getpid(), file_, bytes_of(count_), process_token()};
+  const Handle handle{getpid(), file_.number(), bytes_of(count_), token_};
   return {reinterpret_cast<const char*>(&handle), sizeof handle};
 }
 

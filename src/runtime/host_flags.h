@@ -8,6 +8,20 @@
 
 namespace counterflow::runtime {
 
+/// A descriptor, closed at the end.
+class File {
+ public:
+  explicit File(int number) : number_(number) {}
+  ~File();
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  int number() const { return number_; }
+
+ private:
+  const int number_;
+};
+
 /// Pages of a file that the current device reaches, too.
 class RegisteredPages {
  public:
@@ -33,10 +47,6 @@ using Flag = std::uint32_t;
 class HostFlags {
  public:
   explicit HostFlags(std::size_t count);
-  ~HostFlags();
-  HostFlags(const HostFlags&) = delete;
-  HostFlags& operator=(const HostFlags&) = delete;
-
   std::byte* on_device(std::size_t flag) const;
 
   /// By the host. Any thread.
@@ -51,7 +61,8 @@ class HostFlags {
 
  private:
   const std::size_t count_;
-  const int file_;
+  const std::uint64_t token_;  ///< no others' of any process
+  const File file_;
   const RegisteredPages pages_;
 };
 

@@ -64,7 +64,7 @@ cudaError_t cudaHostGetDevicePointer(void** on_device, void* memory, unsigned in
 }
 
 cudaError_t cudaHostRegister(void*, std::size_t, unsigned int) {
-  return cudaSuccess;
+  return fake::peer_faults().no_host_memory ? cudaErrorNotSupported : cudaSuccess;
 }
 
 cudaError_t cudaHostUnregister(void*) {

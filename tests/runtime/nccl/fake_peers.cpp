@@ -190,6 +190,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
 }
 
 cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned int) {
+  if (fake::g_faults.no_opening) return cudaErrorNotSupported;
   fake::Handle whole{};
   std::memcpy(&whole, handle.reserved, sizeof whole);
   if (whole.first / fake::kBlocks == fake::peers().own) return cudaErrorDeviceUninitialized;

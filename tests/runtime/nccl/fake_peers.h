@@ -19,8 +19,10 @@ void be_device(int number);
 
 /// How this process's device stands to the others. All may be set at any time.
 struct PeerFaults {
-  std::atomic<bool> no_ipc = false;   ///< cudaIpcGetMemHandle is not supported
-  std::atomic<bool> one_gpu = false;  ///< all processes are on the same one
+  std::atomic<bool> no_ipc = false;          ///< cudaIpcGetMemHandle is not supported
+  std::atomic<bool> no_opening = false;      ///< cudaIpcOpenMemHandle is not
+  std::atomic<bool> no_host_memory = false;  ///< cudaHostRegister is not
+  std::atomic<bool> one_gpu = false;         ///< all processes are on the same one
 };
 PeerFaults& peer_faults();
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "counterflow/runtime/error.h"
+#include "fake_peers.h"
 
 namespace counterflow::runtime {
 namespace {
@@ -54,6 +55,28 @@ TEST(HostFlagsTest, StayWithThoseThatHaveThemOpen) {
   flags.reset();
   EXPECT_EQ(value_of(theirs.on_device(0)), 1);
   EXPECT_NE(error_of([&] { PeerFlags{handle}; }), "");
+}
+
+/// What is new takes the numbers of what was closed.
+TEST(HostFlagsTest, AreNotTakenForLaterOnes) {
+  auto flags = std::make_unique<HostFlags>(1);
+  const std::string handle = flags->handle();
+  flags.reset();
+  const HostFlags later(1);
+  EXPECT_NE(error_of([&] { PeerFlags{handle}; }).find("not what that rank has shown"), std::string::npos);
+}
+
+TEST(HostFlagsTest, LeaveNoFileOpenWhereTheDeviceDoesNotReachThem) {
+  const auto next_file = [] {
+    const int file = dup(0);
+    close(file);
+    return file;
+  };
+  const int before = next_file();
+  fake::peer_faults().no_host_memory = true;
+  EXPECT_NE(error_of([] { HostFlags{1}; }).find("cudaHostRegister"), std::string::npos);
+  fake::peer_faults().no_host_memory = false;
+  EXPECT_EQ(next_file(), before);
 }
 
 /// A handle's numbers: the process, its file, the size, the token.
