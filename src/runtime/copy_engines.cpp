@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <deque>
 #include <memory>
@@ -75,8 +76,8 @@ class CopyLine : public DeviceLine {
     flags_.leave();
   }
 
-  /// Whether the other rank may still copy into this one's memory.
-  bool is_in_use() const { return memory_ && !other_flags_->has_left(); }
+  /// Whether the other rank may still copy into this one's memory, or is yet to come for the handle.
+  bool is_in_use() const { return !other_flags_ || !other_flags_->has_left(); }
 
  private:
   template <class Each>
@@ -183,12 +184,13 @@ class CopyFabric : public DeviceFabric {
       : meeting_(meeting), rank_(rank), options_(options) {
     if (options.slots < 1 || options.slot_bytes < 1)
       throw TransportError("the copy engines need at least one slot of at least one byte");
+    releaser_ = std::thread([this] { release(); });
   }
 
-  /// When all ranks that copy to this one have come here, too, none does any more, and its memory can be
-  /// freed. Those that died never come.
+  /// When all ranks at the other ends have come here, too, none copies to this one any more, and its memory
+  /// can be freed. Those that died never come.
   ~CopyFabric() override {
-    const bool aborted = releaser_.joinable();
+    const bool aborted = aborted_;
     // What is under way may wait for what the thread alone sets.
     if (aborted && cudaSetDevice(options_.device) == cudaSuccess) static_cast<void>(cudaDeviceSynchronize());
     for (const auto& line : lines_) line->leave();
@@ -196,8 +198,8 @@ class CopyFabric : public DeviceFabric {
     const auto is_in_use = [](const auto& line) { return line->is_in_use(); };
     while (std::any_of(lines_.begin(), lines_.end(), is_in_use) && std::chrono::steady_clock::now() < give_up)
       std::this_thread::sleep_for(std::chrono::microseconds(100));
-    ends_ = true;
-    if (aborted) releaser_.join();
+    tell_releaser(ends_);
+    releaser_.join();
   }
 
   const char* name() const override { return "the copy engines"; }
@@ -218,12 +220,7 @@ class CopyFabric : public DeviceFabric {
     return groups_.emplace_back(std::move(peers));
   }
 
-  /// A thread raises the flags that this rank's streams wait for, again and again, until they have nothing
-  /// more to wait for: what was asked for before stays asked for. It asks nothing of the device, which may be
-  /// busy with waits alone, or of its driver, which may hold the host up until one of them ends.
-  void abort() noexcept override {
-    std::call_once(aborts_, [this] { releaser_ = std::thread([this] { release(); }); });
-  }
+  void abort() noexcept override { tell_releaser(aborted_); }
 
   void close() noexcept override {
     try {
@@ -257,14 +254,19 @@ class CopyFabric : public DeviceFabric {
     const int peer = sends ? to : from;
     const std::string key =
         "counterflow/copy/" + name + "/" + std::to_string(from) + "-" + std::to_string(to) + "/";
-    auto line = std::make_unique<CopyLine>(values_, name == "channel" ? options_ : options_in_group(), sends);
-    meeting_.set(key + std::to_string(rank_), slots() + kEnd + line->handle());
+    CopyLine& line =
+        add(std::make_unique<CopyLine>(values_, name == "channel" ? options_ : options_in_group(), sends));
+    meeting_.set(key + std::to_string(rank_), slots() + kEnd + line.handle());
     const std::string theirs = meeting_.fetch(key + std::to_string(peer));
     const std::size_t end = theirs.find(kEnd);
     if (theirs.substr(0, end) != slots())
       throw TransportError("rank " + std::to_string(peer) + " has " + theirs.substr(0, end) + ", rank " +
                            std::to_string(rank_) + " " + slots() + ": give all the same");
-    line->meet(theirs.substr(end + 1));
+    line.meet(theirs.substr(end + 1));
+    return line;
+  }
+
+  CopyLine& add(std::unique_ptr<CopyLine> line) {
     const std::lock_guard lock(mutex_);
     lines_.push_back(std::move(line));
     warn_of_queues();
@@ -284,14 +286,22 @@ class CopyFabric : public DeviceFabric {
               " queues for them: they may hold one another up for ever. Set CUDA_DEVICE_MAX_CONNECTIONS=32");
   }
 
+  /// After an abort raises the flags that this rank's streams wait for, again and again, until they have
+  /// nothing more to wait for: what was asked for before stays asked for. It asks nothing of the device,
+  /// which may be busy with waits alone, or of its driver, which may hold the host up until one of them ends.
   void release() noexcept {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return aborted_ || ends_; });
     while (!ends_) {
-      {
-        const std::lock_guard lock(mutex_);
-        for (const auto& line : lines_) line->let_go();
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      for (const auto& line : lines_) line->let_go();
+      changed_.wait_for(lock, std::chrono::milliseconds(1), [this] { return ends_.load(); });
     }
+  }
+
+  void tell_releaser(std::atomic<bool>& what) noexcept {
+    const std::lock_guard lock(mutex_);
+    what = true;
+    changed_.notify_all();
   }
 
   Meeting& meeting_;
@@ -299,9 +309,10 @@ class CopyFabric : public DeviceFabric {
   const CopyEngineOptions options_;
   const StreamValues values_;
   std::mutex mutex_;  ///< of adding a line, and of letting them go
+  std::condition_variable changed_;
   std::vector<std::unique_ptr<CopyLine>> lines_;
   std::deque<CopyGroup> groups_;
-  std::once_flag aborts_;
+  std::atomic<bool> aborted_ = false;
   std::atomic<bool> ends_ = false;
   std::thread releaser_;
 };

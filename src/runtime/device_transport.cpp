@@ -18,7 +18,9 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <tuple>
 #include <utility>
 
@@ -55,10 +57,9 @@ class DeviceTransport : public Transport, private Meeting {
  public:
   DeviceTransport(const OpenStore& open_store, int rank, int num_ranks, const DeviceOptions& options,
                   const MakeFabric& make_fabric)
-      : store_(open_store()), rank_(rank), num_ranks_(num_ranks), options_(options) {
+      : shared_(open_store()), store_(shared_), rank_(rank), num_ranks_(num_ranks), options_(options) {
     c10::cuda::set_device(static_cast<c10::DeviceIndex>(options.device));
     fabric_ = make_fabric(*this);
-    sums_.emplace(static_cast<Meeting&>(*this), name(), rank, options.device);
     const char* connections = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
     if (connections != nullptr && std::string_view(connections) == "1")
       log(LogLevel::kWarn, rank, "CUDA_DEVICE_MAX_CONNECTIONS is 1: transfers will not overlap with compute");
@@ -66,17 +67,14 @@ class DeviceTransport : public Transport, private Meeting {
     meet();
     heartbeat_.emplace(std::move(of_beats), rank, num_ranks, options.heartbeat_timeout,
                        [this](const Heartbeat::Failure&) { abort_fabric(); });
-    watcher_ = std::thread([this] { watch_faults(); });
+    watcher_ = std::jthread([this](const std::stop_token& end) { watch_store(end); });
+    asker_ = std::jthread([this](const std::stop_token& end) { watch_device(end); });
   }
 
   ~DeviceTransport() override {
-    {
-      const std::lock_guard lock(ends_mutex_);
-      ends_ = true;
-    }
-    ended_.notify_all();
-    watcher_.join();
     if (!aborted_ && std::uncaught_exceptions() > exceptions_) abort("an exception ended it");
+    asker_ = {};  // while the other can still free it from the driver
+    watcher_ = {};
     if (!aborted_) fabric_->close();
     heartbeat_.reset();
   }
@@ -87,15 +85,22 @@ class DeviceTransport : public Transport, private Meeting {
 
   void set_timeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
 
+  /// Again for every pipeline, which finds nothing of an earlier one's.
   void connect(const Wiring& wiring) override {
     wiring_ = wiring;
+    const std::string prefix = "counterflow/connection/" + std::to_string(++connections_);
+    store_ = c10::make_intrusive<c10d::PrefixStore>(prefix, shared_);
+    out_.clear();
+    in_.clear();
+    warm_ = {};
+    sums_.emplace(static_cast<Meeting&>(*this), name(), rank_, options_.device);
     for (const Wiring::Channel& channel : wiring.channels) {
       if (channel.from != rank_ && channel.to != rank_) continue;
       DeviceLine& line = fabric_->open_line(channel.from, channel.to);
       (channel.from == rank_ ? out_[channel.to].line : in_[channel.from].line) = &line;
       if (channel.to == rank_) heartbeat_->watch(channel.from);
     }
-    groups_.resize(wiring.groups.size());
+    groups_.assign(wiring.groups.size(), nullptr);
     for (std::size_t g = 0; g < wiring.groups.size(); ++g) {
       const auto& ranks = wiring.groups[g];
       if (ranks.size() < 2 || std::find(ranks.begin(), ranks.end(), rank_) == ranks.end()) continue;
@@ -436,18 +441,26 @@ class DeviceTransport : public Transport, private Meeting {
 
   /// For the report of a failure, as a part of a sentence. What was true when it was asked for first stays,
   /// since an abort ends the device's waits. Nothing, if it does not come soon: the driver may be holding up
-  /// all that ask it, until the abort.
+  /// all that ask it, until the abort. Or if no thread can be had.
   const std::string& device_waits_for() {
     std::call_once(asked_, [this] {
-      asking_ = std::async(std::launch::async, [this]() -> std::string {
-        use_device();
-        const auto next = watch_.next();
-        return next ? "; rank " + std::to_string(rank_) + "'s GPU was " + next->state() : "";
-      });
-      if (asking_.wait_for(std::chrono::seconds(1)) == std::future_status::ready)
-        device_waits_for_ = asking_.get();
+      try {
+        ask_device();
+      } catch (const std::exception& error) {
+        log(LogLevel::kWarn, rank_, std::string("what the GPU waits for is not known: ") + error.what());
+      }
     });
     return device_waits_for_;
+  }
+
+  void ask_device() {
+    asking_ = std::async(std::launch::async, [this]() -> std::string {
+      use_device();
+      const auto next = watch_.next();
+      return next ? "; rank " + std::to_string(rank_) + "'s GPU was " + next->state() : "";
+    });
+    if (asking_.wait_for(std::chrono::seconds(1)) == std::future_status::ready)
+      device_waits_for_ = asking_.get();
   }
 
   /// What the host does not notice, since it does not wait for the device: that the receive that is next has
@@ -464,31 +477,38 @@ class DeviceTransport : public Transport, private Meeting {
     return std::nullopt;
   }
 
-  /// On a thread of its own: a call of CUDA may take long, and beats must not stop meanwhile.
-  void watch_faults() {
-    std::unique_lock lock(ends_mutex_);
-    while (!ended_.wait_for(lock, kWatchInterval, [this] { return ends_; })) {
-      lock.unlock();
-      if (connected_) heartbeat_->check_store();  // before, it may be slow: ranks come
-      if (const auto fault = aborted_ ? std::nullopt : find_fault_soon()) heartbeat_->abort(*fault);
-      lock.lock();
+  /// Calls `look` now and then.
+  static void watch(const std::stop_token& end, const std::function<void()>& look) {
+    std::mutex mutex;
+    std::condition_variable_any ended;
+    std::unique_lock lock(mutex);
+    while (!end.stop_requested()) {
+      ended.wait_for(lock, end, kWatchInterval, [] { return false; });
+      if (!end.stop_requested()) look();
     }
   }
 
-  /// Where the device's queues are full, its driver holds up all that ask it, as long as it takes the device
-  /// to do something; the host asks for nothing then either.
-  std::optional<std::string> find_fault_soon() {
-    const auto begin = Clock::now();
-    std::future<std::optional<std::string>> found = std::async(std::launch::async, [this] {
+  /// On a thread of its own: a call of CUDA may take long. Where the device's queues are full, its driver
+  /// holds up all that ask it, as long as it takes the device to do something.
+  void watch_device(const std::stop_token& end) {
+    watch(end, [this] {
+      asks_since_ = Clock::now();
       use_device();
-      return find_fault();
+      if (const auto fault = aborted_ ? std::nullopt : find_fault()) heartbeat_->abort(*fault);
+      asks_since_ = kNever;
     });
-    while (found.wait_for(kWatchInterval) != std::future_status::ready) {
-      if (connected_) heartbeat_->check_store();
-      if (Clock::now() - std::max(begin, asked_for_.load()) >= timeout_.load())
+  }
+
+  /// Asks nothing of the device, and says where the thread that does is stuck; the host asks for nothing then
+  /// either.
+  void watch_store(const std::stop_token& end) {
+    watch(end, [this] {
+      if (connected_) heartbeat_->check_store();  // before, it may be slow: ranks come
+      const Clock::time_point asks_since = asks_since_;
+      if (asks_since == kNever) return;
+      if (Clock::now() - std::max(asks_since, asked_for_.load()) >= timeout_.load())
         heartbeat_->abort("the GPU, whose queues are full, has taken nothing for " + seconds(timeout_));
-    }
-    return found.get();
+    });
   }
 
   void abort_fabric() noexcept {
@@ -497,14 +517,18 @@ class DeviceTransport : public Transport, private Meeting {
     fabric_->abort();
   }
 
-  c10::intrusive_ptr<c10d::Store> store_;
+  const c10::intrusive_ptr<c10d::Store> shared_;
+  c10::intrusive_ptr<c10d::Store> store_;  ///< the same, with keys of this connection alone
   const int rank_;
   const int num_ranks_;
   const DeviceOptions options_;
   const int exceptions_ = std::uncaught_exceptions();
   std::unique_ptr<DeviceFabric> fabric_;
+  int connections_ = 0;
   Wiring wiring_;
   std::atomic<Clock::time_point> asked_for_ = Clock::time_point();  ///< anything of the device, last
+  static constexpr Clock::time_point kNever = Clock::time_point::max();
+  std::atomic<Clock::time_point> asks_since_ = kNever;  ///< the thread that asks the device what it waits for
   std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
   bool training_ = true;
   std::array<bool, 2> warm_{};  ///< whether there was an evaluation, a training step
@@ -520,10 +544,7 @@ class DeviceTransport : public Transport, private Meeting {
   std::atomic<bool> connected_ = false;
   std::atomic<bool> aborted_ = false;
   std::optional<Heartbeat> heartbeat_;
-  std::mutex ends_mutex_;
-  bool ends_ = false;
-  std::condition_variable ended_;
-  std::thread watcher_;
+  std::jthread watcher_, asker_;
 };
 
 }  // namespace
