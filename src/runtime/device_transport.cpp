@@ -10,15 +10,11 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstdlib>
 #include <deque>
 #include <exception>
-#include <future>
 #include <map>
-#include <mutex>
 #include <optional>
-#include <stop_token>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <tuple>
@@ -28,7 +24,7 @@
 #include "counterflow/runtime/log.h"
 #include "cuda_event.h"
 #include "device_sums.h"
-#include "device_watch.h"
+#include "fault_watch.h"
 #include "heartbeat.h"
 #include "message_shape.h"
 
@@ -36,8 +32,6 @@ namespace counterflow::runtime {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr std::chrono::milliseconds kWatchInterval(250);
 
 std::string seconds(std::chrono::milliseconds time) {
   return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
@@ -67,14 +61,12 @@ class DeviceTransport : public Transport, private Meeting {
     meet();
     heartbeat_.emplace(std::move(of_beats), rank, num_ranks, options.heartbeat_timeout,
                        [this](const Heartbeat::Failure&) { abort_fabric(); });
-    watcher_ = std::jthread([this](const std::stop_token& end) { watch_store(end); });
-    asker_ = std::jthread([this](const std::stop_token& end) { watch_device(end); });
+    faults_.start(*heartbeat_);
   }
 
   ~DeviceTransport() override {
     if (!aborted_ && std::uncaught_exceptions() > exceptions_) abort("an exception ended it");
-    asker_ = {};  // while the other can still free it from the driver
-    watcher_ = {};
+    faults_.stop();
     if (!aborted_) fabric_->close();
     heartbeat_.reset();
   }
@@ -83,7 +75,7 @@ class DeviceTransport : public Transport, private Meeting {
   int num_ranks() const override { return num_ranks_; }
   bool can_be_recorded() const override { return true; }
 
-  void set_timeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
+  void set_timeout(std::chrono::milliseconds timeout) override { faults_.set_timeout(timeout); }
 
   /// Again for every pipeline, which finds nothing of an earlier one's.
   void connect(const Wiring& wiring) override {
@@ -106,16 +98,16 @@ class DeviceTransport : public Transport, private Meeting {
       if (ranks.size() < 2 || std::find(ranks.begin(), ranks.end(), rank_) == ranks.end()) continue;
       groups_[g] = &fabric_->open_group(static_cast<int>(g), ranks);
     }
-    connected_ = true;
+    faults_.note_connected();
   }
 
   /// Keeps the host no further ahead than it has to be: what does not fit into the device's queues holds it
   /// up inside the driver, and with it whoever has to let go there of what waits for a rank that has died.
   void begin_step(bool training) override {
     constexpr std::size_t kReplaysUnderWay = 2;
-    asked_for_ = Clock::now();
+    faults_.note_asking();
     check_alive();
-    while (!is_capturing() && watch_.num_replays() >= kReplaysUnderWay) {
+    while (!is_capturing() && faults_.device().num_replays() >= kReplaysUnderWay) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
       check_alive();
       static_cast<void>(is_empty(compute()));  // throws where the device has failed
@@ -127,12 +119,12 @@ class DeviceTransport : public Transport, private Meeting {
   void replayed(std::function<std::string()> where) override {
     CudaEvent done;
     done.record(compute());
-    watch_.add(std::move(done), std::move(where));
+    faults_.device().add(std::move(done), std::move(where));
   }
 
   void send(int to, Message message) override {
     const c10::AutoGradMode no_grad(false);
-    asked_for_ = Clock::now();
+    faults_.note_asking();
     Outgoing& out = out_.at(to);
     for (at::Tensor& tensor : message.tensors) {
       if (!tensor.defined()) continue;
@@ -153,14 +145,14 @@ class DeviceTransport : public Transport, private Meeting {
   }
 
   void post_receive(int from, int buffer, const Pass& producer) override {
-    asked_for_ = Clock::now();
+    faults_.note_asking();
     Incoming& in = in_.at(from);
     in.posted.push_back({buffer, producer, current_stream()});
     start_known(in);
   }
 
   Message wait(int from, int buffer) override {
-    asked_for_ = Clock::now();
+    faults_.note_asking();
     Incoming& in = in_.at(from);
     const auto wanted = std::find_if(in.posted.begin(), in.posted.end(),
                                      [buffer](const Receive& receive) { return receive.buffer == buffer; });
@@ -181,7 +173,7 @@ class DeviceTransport : public Transport, private Meeting {
     wanted->done.block(compute());
     Message message{wanted->producer, std::move(wanted->tensors),
                     in.shapes[kind_of(wanted->producer)].differentiable};
-    if (!is_capturing()) watch_.add(std::move(wanted->done), wanted->producer, from);
+    if (!is_capturing()) faults_.device().add(std::move(wanted->done), wanted->producer, from);
     in.posted.erase(wanted);
     start_known(in);
     return message;
@@ -288,10 +280,6 @@ class DeviceTransport : public Transport, private Meeting {
 
   at::Device device() const { return {at::kCUDA, static_cast<c10::DeviceIndex>(options_.device)}; }
 
-  /// By a thread of this transport: otherwise CUDA would set up the first device for it. Where that fails, so
-  /// has the device, which others say.
-  void use_device() const { static_cast<void>(c10::cuda::SetDevice(device().index())); }
-
   c10::cuda::CUDAStream current_stream() const {
     return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(options_.device));
   }
@@ -322,11 +310,11 @@ class DeviceTransport : public Transport, private Meeting {
 
   /// Does not wait for a rank that has ended.
   std::string fetch(const std::string& key) override {
-    const auto give_up = Clock::now() + timeout_.load();
+    const auto give_up = Clock::now() + faults_.timeout();
     while (!store_->check({key})) {
       check_alive();
       if (Clock::now() > give_up)
-        throw TimeoutError("nothing came for " + key + " within " + seconds(timeout_));
+        throw TimeoutError("nothing came for " + key + " within " + seconds(faults_.timeout()));
       hand_over();
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
@@ -337,7 +325,7 @@ class DeviceTransport : public Transport, private Meeting {
   void check_alive() override {
     const auto failure = heartbeat_ ? heartbeat_->failure() : std::nullopt;
     if (!failure) return;
-    const std::string awaited = failure->rank == rank_ ? "" : device_waits_for();
+    const std::string awaited = failure->rank == rank_ ? "" : faults_.device_waits_for();
     throw PeerFailed(failure->rank, failure->reason + awaited);
   }
 
@@ -393,10 +381,10 @@ class DeviceTransport : public Transport, private Meeting {
 
   /// Hands over meanwhile what others ask for.
   void wait_until(const std::string& otherwise, const std::function<bool()>& ready) override {
-    const auto give_up = Clock::now() + timeout_.load();
+    const auto give_up = Clock::now() + faults_.timeout();
     while (!ready()) {
       check_alive();
-      if (Clock::now() > give_up) throw TimeoutError(otherwise + " within " + seconds(timeout_));
+      if (Clock::now() > give_up) throw TimeoutError(otherwise + " within " + seconds(faults_.timeout()));
       hand_over();
       std::this_thread::yield();
     }
@@ -439,81 +427,9 @@ class DeviceTransport : public Transport, private Meeting {
     receive.started = true;
   }
 
-  /// For the report of a failure, as a part of a sentence. What was true when it was asked for first stays,
-  /// since an abort ends the device's waits. Nothing, if it does not come soon: the driver may be holding up
-  /// all that ask it, until the abort. Or if no thread can be had.
-  const std::string& device_waits_for() {
-    std::call_once(asked_, [this] {
-      try {
-        ask_device();
-      } catch (const std::exception& error) {
-        log(LogLevel::kWarn, rank_, std::string("what the GPU waits for is not known: ") + error.what());
-      }
-    });
-    return device_waits_for_;
-  }
-
-  void ask_device() {
-    asking_ = std::async(std::launch::async, [this]() -> std::string {
-      use_device();
-      const auto next = watch_.next();
-      return next ? "; rank " + std::to_string(rank_) + "'s GPU was " + next->state() : "";
-    });
-    if (asking_.wait_for(std::chrono::seconds(1)) == std::future_status::ready)
-      device_waits_for_ = asking_.get();
-  }
-
-  /// What the host does not notice, since it does not wait for the device: that the receive that is next has
-  /// been so for longer than the time limit, or will be so for ever, or that the fabric has failed.
-  std::optional<std::string> find_fault() {
-    if (const auto next = watch_.next()) {
-      if (next->waited >= timeout_.load()) return next->fault() + " " + seconds(timeout_);
-      // Not at once: this rank's device may be busy with what comes before the receive.
-      if (!next->is_replay() && next->waited >= std::max(options_.heartbeat_timeout, timeout_.load() / 5) &&
-          heartbeat_->has_left(next->from))
-        return next->what + " was not sent before that rank ended";
-    }
-    if (const auto error = fabric_->find_error(timeout_)) return *error + device_waits_for();
-    return std::nullopt;
-  }
-
-  /// Calls `look` now and then.
-  static void watch(const std::stop_token& end, const std::function<void()>& look) {
-    std::mutex mutex;
-    std::condition_variable_any ended;
-    std::unique_lock lock(mutex);
-    while (!end.stop_requested()) {
-      ended.wait_for(lock, end, kWatchInterval, [] { return false; });
-      if (!end.stop_requested()) look();
-    }
-  }
-
-  /// On a thread of its own: a call of CUDA may take long. Where the device's queues are full, its driver
-  /// holds up all that ask it, as long as it takes the device to do something.
-  void watch_device(const std::stop_token& end) {
-    watch(end, [this] {
-      asks_since_ = Clock::now();
-      use_device();
-      if (const auto fault = aborted_ ? std::nullopt : find_fault()) heartbeat_->abort(*fault);
-      asks_since_ = kNever;
-    });
-  }
-
-  /// Asks nothing of the device, and says where the thread that does is stuck; the host asks for nothing then
-  /// either.
-  void watch_store(const std::stop_token& end) {
-    watch(end, [this] {
-      if (connected_) heartbeat_->check_store();  // before, it may be slow: ranks come
-      const Clock::time_point asks_since = asks_since_;
-      if (asks_since == kNever) return;
-      if (Clock::now() - std::max(asks_since, asked_for_.load()) >= timeout_.load())
-        heartbeat_->abort("the GPU, whose queues are full, has taken nothing for " + seconds(timeout_));
-    });
-  }
-
   void abort_fabric() noexcept {
     if (aborted_.exchange(true)) return;
-    device_waits_for();
+    faults_.device_waits_for();
     fabric_->abort();
   }
 
@@ -526,10 +442,6 @@ class DeviceTransport : public Transport, private Meeting {
   std::unique_ptr<DeviceFabric> fabric_;
   int connections_ = 0;
   Wiring wiring_;
-  std::atomic<Clock::time_point> asked_for_ = Clock::time_point();  ///< anything of the device, last
-  static constexpr Clock::time_point kNever = Clock::time_point::max();
-  std::atomic<Clock::time_point> asks_since_ = kNever;  ///< the thread that asks the device what it waits for
-  std::atomic<std::chrono::milliseconds> timeout_ = std::chrono::milliseconds(std::chrono::minutes(5));
   bool training_ = true;
   std::array<bool, 2> warm_{};  ///< whether there was an evaluation, a training step
   std::map<int, Outgoing> out_;
@@ -537,14 +449,10 @@ class DeviceTransport : public Transport, private Meeting {
   std::vector<DeviceGroup*> groups_;
   std::optional<DeviceSums> sums_;
   std::int64_t gathered_ = 0;
-  DeviceWatch watch_;
-  std::once_flag asked_;
-  std::future<std::string> asking_;
-  std::string device_waits_for_;
-  std::atomic<bool> connected_ = false;
   std::atomic<bool> aborted_ = false;
-  std::optional<Heartbeat> heartbeat_;
-  std::jthread watcher_, asker_;
+  FaultWatch faults_{rank_, options_.device, options_.heartbeat_timeout,
+                     [this](std::chrono::milliseconds limit) { return fabric_->find_error(limit); }};
+  std::optional<Heartbeat> heartbeat_;  ///< whose thread calls abort_fabric()
 };
 
 }  // namespace
