@@ -86,7 +86,7 @@ Handle parse(const std::string& bytes) {
 /// same number when that one was closed.
 RegisteredPages open_pages(const Handle& there) {
   const std::string path = "/proc/" + std::to_string(there.process) + "/fd/" + std::to_string(there.file);
-  const File file(open_file(path));
+  const Descriptor file(open_file(path));
   struct stat status {};
   std::uint64_t token = 0;
   const bool is_it = fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode) &&
@@ -98,7 +98,7 @@ RegisteredPages open_pages(const Handle& there) {
 
 }  // namespace
 
-File::~File() {
+Descriptor::~Descriptor() {
   close(number_);
 }
 

@@ -8,13 +8,13 @@
 
 namespace counterflow::runtime {
 
-/// A descriptor, closed at the end.
-class File {
+/// Of a file. Closed at the end.
+class Descriptor {
  public:
-  explicit File(int number) : number_(number) {}
-  ~File();
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
 
   int number() const { return number_; }
 
@@ -62,7 +62,7 @@ class HostFlags {
  private:
   const std::size_t count_;
   const std::uint64_t token_;  ///< no others' of any process
-  const File file_;
+  const Descriptor file_;
   const RegisteredPages pages_;
 };
 
