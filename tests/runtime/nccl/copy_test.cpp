@@ -99,15 +99,30 @@ TEST(CopyTest, ARankThatThrowsEndsAllRanks) {
   }
 }
 
+void kill_rank_1(int rank) {
+  if (rank != 1) return;
+  fake::note_trouble();
+  raise(SIGKILL);
+}
+
+void keep_rank_1_away(int rank) {
+  if (rank != 1) return;
+  fake::note_trouble();
+  std::this_thread::sleep_for(7s);
+}
+
+void expect_rank_1_is_missed(
+    const std::vector<Outcome>& outcomes,
+    const std::string& report = ".*rank 1 ended: its process gives no sign of life any more.*") {
+  EXPECT_FALSE(outcomes[1].ended);
+  expect_ends(outcomes[0], 0, 10, report);
+}
+
 TEST(CopyTest, ARankThatStaysAwayFromARecordedStepIsGivenUpAfterTheTimeLimit) {
   Training training = over_copy_engines("1f1b", 2, true);
   training.steps = 20;
   training.timeout = 4s;
-  training.between = [](int rank) {
-    if (rank != 1) return;
-    fake::note_trouble();
-    std::this_thread::sleep_for(7s);
-  };
+  training.between = keep_rank_1_away;
   const std::vector<Outcome> outcomes = run(training);
   for (const int rank : {0, 1})
     expect_ends(outcomes[rank], rank, 15, ".*rank 0 ended: a recorded step stood at 0B0 for 4 s.*");
@@ -117,14 +132,8 @@ TEST(CopyTest, AProcessThatIsKilledBetweenStepsIsMissed) {
   Training training = over_copy_engines("dualpipe", 2, false);
   training.steps = 20;
   training.heartbeat_timeout = 1s;
-  training.between = [](int rank) {
-    if (rank != 1) return;
-    fake::note_trouble();
-    raise(SIGKILL);
-  };
-  const std::vector<Outcome> outcomes = run(training);
-  EXPECT_FALSE(outcomes[1].ended);
-  expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: its process gives no sign of life any more.*");
+  training.between = kill_rank_1;
+  expect_rank_1_is_missed(run(training));
 }
 
 bool is_capturing() {
@@ -158,18 +167,17 @@ Training stricken_in_a_replay(std::string_view generator, int signal) {
   return training;
 }
 
-void expect_is_missed(const std::vector<Outcome>& outcomes) {
-  EXPECT_FALSE(outcomes[1].ended);
-  expect_ends(
-      outcomes[0], 0, 10,
+void expect_is_missed_in_a_replay(const std::vector<Outcome>& outcomes) {
+  expect_rank_1_is_missed(
+      outcomes,
       "before the first action: rank 1 ended: its process gives no sign of life any more; rank 0's GPU "
       "was at .+ of a recorded step");
 }
 
 TEST(CopyTest, AProcessThatIsKilledOrStoppedInTheMidstOfAReplayIsMissed) {
-  expect_is_missed(run(stricken_in_a_replay("1f1b", SIGKILL)));
-  expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGKILL)));
-  expect_is_missed(run(stricken_in_a_replay("dualpipe", SIGSTOP)));
+  expect_is_missed_in_a_replay(run(stricken_in_a_replay("1f1b", SIGKILL)));
+  expect_is_missed_in_a_replay(run(stricken_in_a_replay("dualpipe", SIGKILL)));
+  expect_is_missed_in_a_replay(run(stricken_in_a_replay("dualpipe", SIGSTOP)));
 }
 
 /// As many as a device has.
@@ -194,7 +202,7 @@ TEST(CopyTest, AProcessThatIsKilledInTheMidstOfAReplayIsMissedWhereQueuesAreFew)
     training.between = [others](int) {
       for (int i = 0; i < others; ++i) fake::make_stream();
     };
-    expect_is_missed(run(training));
+    expect_is_missed_in_a_replay(run(training));
   }
 }
 
@@ -215,24 +223,14 @@ Training held_up_by_the_driver() {
 TEST(CopyTest, AProcessThatIsKilledIsMissedWhereTheDriverHoldsUpTheHost) {
   Training training = held_up_by_the_driver();
   training.heartbeat_timeout = 1s;
-  training.between = [](int rank) {
-    if (rank != 1) return;
-    fake::note_trouble();
-    raise(SIGKILL);
-  };
-  const std::vector<Outcome> outcomes = run(training);
-  EXPECT_FALSE(outcomes[1].ended);
-  expect_ends(outcomes[0], 0, 10, ".*rank 1 ended: its process gives no sign of life any more.*");
+  training.between = kill_rank_1;
+  expect_rank_1_is_missed(run(training));
 }
 
 TEST(CopyTest, ARankThatIsStuckIsGivenUpWhereTheDriverHoldsUpTheHost) {
   Training training = held_up_by_the_driver();
   training.timeout = 4s;
-  training.between = [](int rank) {
-    if (rank != 1) return;
-    fake::note_trouble();
-    std::this_thread::sleep_for(7s);
-  };
+  training.between = keep_rank_1_away;
   const std::vector<Outcome> outcomes = run(training);
   for (const int rank : {0, 1})
     expect_ends(outcomes[rank], rank, 15,
