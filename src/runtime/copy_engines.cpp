@@ -93,10 +93,7 @@ class CopyLine : public DeviceLine {
   }
 
   /// The stream waits until this rank's flag is raised, and lowers it.
-  void take(std::size_t slot) const {
-    values_.wait_for(stream(), flags_.on_device(slot), 1);
-    values_.write(stream(), flags_.on_device(slot), 0);
-  }
+  void take(std::size_t slot) const { values_.await_and_write(stream(), flags_.on_device(slot), 1, 0); }
 
   void copy(std::byte* to, const std::byte* from, std::size_t bytes) const {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream()), "cudaMemcpyAsync");

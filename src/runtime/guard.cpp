@@ -25,7 +25,8 @@ std::string seconds(std::chrono::nanoseconds time) {
 }
 
 void Guard::fail(const PeerFailed& error) {
-  const std::string text = where(error.rank()) + error.reason();
+  const bool is_own = error.rank() == transport_.rank();  // found by a thread that watches
+  const std::string text = (is_own ? where() : where(error.rank())) + error.reason();
   log(LogLevel::kInfo, transport_.rank(), text);
   failed_ = rank_ + ": " + text;
   throw StepFailed(failed_);

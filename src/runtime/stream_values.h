@@ -5,6 +5,7 @@
 #include <cudaTypedefs.h>
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -18,16 +19,28 @@ namespace counterflow::runtime {
 class StreamValues {
  public:
   StreamValues() {
-    find("cuStreamWaitValue32", wait_);
     find("cuStreamWriteValue32", write_);
+    find("cuStreamBatchMemOp", batch_);
   }
 
   /// At an address that the device can reach: its own memory's, or mapped host memory's.
-  void wait_for(cudaStream_t stream, const void* address, std::uint32_t value) const {
-    check(wait_(stream, to_device(address), value, CU_STREAM_WAIT_VALUE_EQ), "cuStreamWaitValue32");
-  }
   void write(cudaStream_t stream, void* address, std::uint32_t value) const {
     check(write_(stream, to_device(address), value, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
+  }
+
+  /// Waits for `value` there, and then writes `next`. As one operation it takes less of the host's time and
+  /// of the device's than as two.
+  void await_and_write(cudaStream_t stream, void* address, std::uint32_t value, std::uint32_t next) const {
+    std::array<CUstreamBatchMemOpParams, 2> both{};
+    both[0].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    both[0].waitValue.address = to_device(address);
+    both[0].waitValue.value = value;
+    both[0].waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+    both[1].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    both[1].writeValue.address = to_device(address);
+    both[1].writeValue.value = next;
+    both[1].writeValue.flags = CU_STREAM_WRITE_VALUE_DEFAULT;
+    check(batch_(stream, both.size(), both.data(), 0), "cuStreamBatchMemOp");
   }
 
  private:
@@ -49,8 +62,8 @@ class StreamValues {
     function = reinterpret_cast<Function>(found);
   }
 
-  PFN_cuStreamWaitValue32_v11070 wait_ = nullptr;
   PFN_cuStreamWriteValue32_v11070 write_ = nullptr;
+  PFN_cuStreamBatchMemOp_v11070 batch_ = nullptr;
 };
 
 }  // namespace counterflow::runtime

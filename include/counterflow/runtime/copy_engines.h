@@ -2,7 +2,7 @@
 //
 // A send copies into memory of the receiving GPU that was mapped at the start (CUDA IPC between processes),
 // and then raises a flag; the receiving stream waits for the flag, copies out, and raises one back. Both
-// waits are the stream's own (cuStreamWaitValue32), so that the host never waits and a step can be recorded.
+// waits are the stream's own (cuStreamBatchMemOp), so that the host never waits and a step can be recorded.
 // Beside NCCL, whose kernels hold SMs while they wait for the other side, compute runs undisturbed.
 //
 // Flags lie in memory of the host that the ranks share: where a rank has died the others end their streams'

@@ -144,7 +144,7 @@ bool are_freed(int num_waiting, bool in_graph, bool by_host) {
       cudaEventCreateWithFlags(&event, 0);
       cudaEventRecord(event, origin);
       cudaStreamWaitEvent(stream, event, 0);
-      values.wait_for(stream, number, 1);
+      values.await_and_write(stream, number, 1, 1);
       cudaEventRecord(event, stream);
       cudaStreamWaitEvent(origin, event, 0);
     }

@@ -40,6 +40,19 @@ CUresult wait_value(CUstream stream, CUdeviceptr address, cuuint32_t value, unsi
   return result_of(fake::enqueue(stream, wait, {reinterpret_cast<const void*>(address)}));
 }
 
+CUresult batch(CUstream stream, unsigned int count, CUstreamBatchMemOpParams* operations, unsigned int) {
+  for (const CUstreamBatchMemOpParams* at = operations; at != operations + count; ++at) {
+    const CUresult result =
+        at->operation == CU_STREAM_MEM_OP_WAIT_VALUE_32
+            ? wait_value(stream, at->waitValue.address, at->waitValue.value, at->waitValue.flags)
+        : at->operation == CU_STREAM_MEM_OP_WRITE_VALUE_32
+            ? write_value(stream, at->writeValue.address, at->writeValue.value, at->writeValue.flags)
+            : CUDA_ERROR_NOT_SUPPORTED;
+    if (result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
 }  // namespace
 
 extern "C" {
@@ -48,6 +61,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, 
                                              unsigned long long, cudaDriverEntryPointQueryResult* result) {
   *function = name == std::string_view("cuStreamWriteValue32")  ? reinterpret_cast<void*>(&write_value)
               : name == std::string_view("cuStreamWaitValue32") ? reinterpret_cast<void*>(&wait_value)
+              : name == std::string_view("cuStreamBatchMemOp")  ? reinterpret_cast<void*>(&batch)
                                                                 : nullptr;
   *result = *function == nullptr ? cudaDriverEntryPointSymbolNotFound : cudaDriverEntryPointSuccess;
   return cudaSuccess;

@@ -220,7 +220,7 @@ TEST(NcclTest, AnErrorThatNcclFindsBetweenCallsEndsAllRanks) {
         std::string("NCCL failed on channel/[0-2]-[0-2]: ") + ncclGetErrorString(result);
     const std::string waits = "; rank 1's GPU was waiting for [02][FB][0-3] from rank [02]";
     expect_ends(outcomes[0], 0, 3, stuck(reason + waits));
-    expect_ends(outcomes[1], 1, 3, "1[FB][0-3]: rank 1 ended: " + reason + waits);
+    expect_ends(outcomes[1], 1, 3, "1[FB][0-3]: " + reason + waits);
     expect_ends(outcomes[2], 2, 3, stuck(reason + waits));
   }
 }
@@ -263,8 +263,8 @@ TEST(NcclTest, ARankThatLeavesEarlyIsMissed) {
     const std::string reason = it + "[FB][0-3] from rank " + it + " was not sent before that rank ended";
     // The ranks that are left cannot tell one another once rank 0 and its store are gone.
     const std::string other = leaver == 0 ? "nothing came for 1F0 from rank 1 within 3 s" : reason;
-    expect_ends(outcomes[1 - leaver], 1 - leaver, 4, "[01][FB][0-3]: rank [0-2] ended: " + reason + ".*");
-    expect_ends(outcomes[2], 2, leaver == 0 ? 5 : 4, "2[FB][0-3]: rank [0-2] ended: " + other + ".*");
+    expect_ends(outcomes[1 - leaver], 1 - leaver, 4, "[01][FB][0-3]: (rank [0-2] ended: )?" + reason + ".*");
+    expect_ends(outcomes[2], 2, leaver == 0 ? 5 : 4, "2[FB][0-3]: (rank [0-2] ended: )?" + other + ".*");
   }
 }
 
@@ -332,9 +332,9 @@ TEST(NcclTest, ATransferThatNeverEndsIsGivenUpAfterTheTimeLimit) {
   const std::vector<Outcome> outcomes = run(setting);
   for (const int rank : {0, 1, 2}) {
     EXPECT_GT(outcomes[rank].seconds, 1.9);
-    expect_ends(
-        outcomes[rank], rank, 5,
-        "[0-2][FB][0-3]: rank [0-2] ended: nothing came for [0-2][FB][0-3] from rank [0-2] within 2 s.*");
+    expect_ends(outcomes[rank], rank, 5,
+                "[0-2][FB][0-3]: (rank [0-2] ended: )?nothing came for [0-2][FB][0-3] from rank [0-2] within "
+                "2 s.*");
   }
 }
 
