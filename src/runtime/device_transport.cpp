@@ -136,6 +136,8 @@ class DeviceTransport : public Transport, private Meeting {
     }
     announce(to, out, message);
     Sent& sent = out.pending.emplace_back();
+    sent.producer = message.producer;
+    sent.to = to;
     sent.done.record(compute());  // it may be started when another stream is the current one
     sent.tensors = std::move(message.tensors);
     if (is_cold())
@@ -147,7 +149,7 @@ class DeviceTransport : public Transport, private Meeting {
   void post_receive(int from, int buffer, const Pass& producer) override {
     faults_.note_asking();
     Incoming& in = in_.at(from);
-    in.posted.push_back({buffer, producer, current_stream()});
+    in.posted.push_back({buffer, from, producer, current_stream()});
     start_known(in);
   }
 
@@ -241,6 +243,8 @@ class DeviceTransport : public Transport, private Meeting {
   struct Sent {
     CudaEvent done;  ///< before the start: the tensors
     Tensors tensors;
+    Pass producer;
+    int to = 0;
   };
   struct Outgoing {
     DeviceLine* line = nullptr;
@@ -251,6 +255,7 @@ class DeviceTransport : public Transport, private Meeting {
   };
   struct Receive {
     int buffer = 0;
+    int from = 0;
     Pass producer;
     c10::Stream stream;  ///< the current one when it was posted: the message is for that
     bool started = false;
@@ -401,7 +406,7 @@ class DeviceTransport : public Transport, private Meeting {
     Sent& sent = out.sent.emplace_back(std::move(out.pending.front()));
     out.pending.pop_front();
     sent.done.block(out.line->stream());
-    out.line->send(sent.tensors);
+    name_if_it_fails(sent.producer, "to", sent.to, [&] { out.line->send(sent.tensors); });
     sent.done.record(out.line->stream());
   }
 
@@ -422,9 +427,22 @@ class DeviceTransport : public Transport, private Meeting {
     // The memory is the compute stream's: what it held there before must be done with.
     receive.done.record(compute());
     receive.done.block(in.line->stream());
-    in.line->receive(receive.tensors);
+    name_if_it_fails(receive.producer, "from", receive.from, [&] { in.line->receive(receive.tensors); });
     receive.done.record(in.line->stream());
     receive.started = true;
+  }
+
+  /// "1B0 from rank 1: ncclRecv: ...".
+  template <class Transfer>
+  static void name_if_it_fails(const Pass& producer, const char* direction, int rank, Transfer transfer) {
+    try {
+      transfer();
+    } catch (const PeerFailed&) {
+      throw;
+    } catch (const TransportError& error) {
+      throw TransportError(to_string(producer) + " " + direction + " rank " + std::to_string(rank) + ": " +
+                           error.what());
+    }
   }
 
   void abort_fabric() noexcept {

@@ -224,6 +224,7 @@ ncclResult_t add(const Transfer& transfer, const char* call) {
   if (!check_alive(transfer.comm, call)) return ncclInvalidUsage;
   if (transfer.bytes > kMaxBytes || transfer.peer < 0 || transfer.peer >= transfer.comm->num_ranks)
     return ncclInvalidArgument;
+  if (g_faults.transfer_result != ncclSuccess) return g_faults.transfer_result;
   if (t_depth > 0) {
     t_group.push_back(transfer);
     return ncclSuccess;

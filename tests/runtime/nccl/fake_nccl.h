@@ -19,11 +19,12 @@ void start_nccl();
 
 /// What goes wrong in this process. All may be set at any time.
 struct Faults {
-  std::atomic<bool> init_hangs = false;                  ///< ncclCommInitRankConfig, for good
-  std::atomic<ncclResult_t> init_result = ncclSuccess;   ///< of the same
-  std::atomic<bool> calls_hang = false;                  ///< ncclGroupEnd, until an abort
-  std::atomic<bool> transfers_stall = false;             ///< until an abort
-  std::atomic<ncclResult_t> asynchronous = ncclSuccess;  ///< of all communicators, whose transfers stall
+  std::atomic<bool> init_hangs = false;                     ///< ncclCommInitRankConfig, for good
+  std::atomic<ncclResult_t> init_result = ncclSuccess;      ///< of the same
+  std::atomic<ncclResult_t> transfer_result = ncclSuccess;  ///< ncclSend, ncclRecv
+  std::atomic<bool> calls_hang = false;                     ///< ncclGroupEnd, until an abort
+  std::atomic<bool> transfers_stall = false;                ///< until an abort
+  std::atomic<ncclResult_t> asynchronous = ncclSuccess;     ///< of all communicators, whose transfers stall
   std::atomic<bool> one_process = false;  ///< memory goes back to the device only when all ranks' are idle
   std::atomic<int> frees_take_ms = 0;     ///< before they wait for that
 };

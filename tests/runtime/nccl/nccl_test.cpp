@@ -116,6 +116,12 @@ std::string stuck(const std::string& reason) {
 /// The third step's second forward.
 constexpr int kWarm = 2 * 4 + 2;
 
+/// The other ranks, which need what this one is about to make, have come to wait for it.
+void note_trouble_once_awaited() {
+  std::this_thread::sleep_for(200ms);
+  fake::note_trouble();
+}
+
 /// Every generator, with the fewest micro-batches that it takes.
 std::vector<Setting> settings_of_generators(int num_ranks) {
   std::vector<Setting> all;
@@ -212,7 +218,7 @@ TEST(NcclTest, AnErrorThatNcclFindsBetweenCallsEndsAllRanks) {
     Setting setting;
     setting.forward = [&](int rank, int number) {
       if (rank != 1 || number != kWarm) return;
-      fake::note_trouble();
+      note_trouble_once_awaited();
       fake::faults().asynchronous = result;
     };
     const std::vector<Outcome> outcomes = run(setting);
@@ -225,11 +231,27 @@ TEST(NcclTest, AnErrorThatNcclFindsBetweenCallsEndsAllRanks) {
   }
 }
 
+TEST(NcclTest, ATransferThatNcclRefusesEndsAllRanks) {
+  Setting setting;
+  setting.forward = [](int rank, int number) {
+    if (rank != 1 || number != kWarm) return;
+    note_trouble_once_awaited();
+    fake::faults().transfer_result = ncclRemoteError;
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  const std::string reason =
+      std::string("1[FB][0-3]: [0-2][FB][0-3] (to|from) rank [02]: nccl(Send|Recv): ") +
+      ncclGetErrorString(ncclRemoteError);
+  expect_ends(outcomes[0], 0, 3, stuck(reason));
+  expect_ends(outcomes[1], 1, 3, reason);
+  expect_ends(outcomes[2], 2, 3, stuck(reason));
+}
+
 TEST(NcclTest, ARankThatThrowsEndsAllRanks) {
   Setting setting;
   setting.forward = [](int rank, int number) {
     if (rank != 1 || number != kWarm) return;
-    fake::note_trouble();
+    note_trouble_once_awaited();
     throw Error("out of luck");
   };
   const std::vector<Outcome> outcomes = run(setting);
@@ -242,7 +264,7 @@ TEST(NcclTest, ARankThatLeavesWithAnExceptionEndsAllRanks) {
   Setting setting;
   setting.between = [](int rank) {
     if (rank != 1) return;
-    fake::note_trouble();
+    note_trouble_once_awaited();
     throw Error("rank 1: no more data");
   };
   const std::vector<Outcome> outcomes = run(setting);
@@ -296,7 +318,7 @@ TEST(NcclTest, AProcessThatIsKilledOrStoppedIsMissed) {
     Setting setting;
     setting.forward = [signal](int rank, int number) {
       if (rank != 1 || number != kWarm) return;
-      fake::note_trouble();
+      note_trouble_once_awaited();
       raise(signal);
     };
     const std::vector<Outcome> outcomes = run(setting);
@@ -344,8 +366,7 @@ TEST(NcclTest, AnAbortFreesAThreadThatIsInsideNccl) {
     if (number != kWarm) return;
     if (rank == 0) fake::faults().calls_hang = true;
     if (rank != 1) return;
-    std::this_thread::sleep_for(200ms);
-    fake::note_trouble();
+    note_trouble_once_awaited();
     throw Error("out of luck");
   };
   const std::vector<Outcome> outcomes = run(setting);
