@@ -7,7 +7,7 @@ namespace counterflow::runtime {
 std::string digest(const Schedule& schedule, const PipelineOptions& options) {
   std::size_t hash = std::hash<int>()(options.replicas);
   const auto add = [&hash](std::size_t value) { hash = hash * 1000003 + value; };
-  add(options.recorder ? (options.streams == 0 ? 2 : 1) : 0);
+  add(!options.recorder ? 0 : !options.streams ? 3 : *options.streams == 0 ? 2 : 1);
   if (options.gradient_type) add(1 + static_cast<std::size_t>(*options.gradient_type));
   for (const auto& actions : schedule.actions) {
     add(actions.size());

@@ -20,6 +20,7 @@
 #include "executor.h"
 #include "gradients.h"
 #include "guard.h"
+#include "process_token.h"
 #include "recorded_step.h"
 #include "shared_parameters.h"
 #include "stream_trial.h"
@@ -217,11 +218,18 @@ class Pipeline::Impl {
               return action < 0 ? std::string("its beginning") : names->at(action);
             });
           });
-    if (options_.streams > 0)
-      training_->set_streams(options_.streams);
+    const int streams = options_.streams.value_or(recorded_ && !ranks_share_processes() ? 0 : 1);
+    if (streams > 0)
+      training_->set_streams(streams);
     else if (recorded_)
       trial_.emplace();
     log_set_up();
+  }
+
+  bool ranks_share_processes() {
+    std::vector<std::string> all = transport_.all_gather(std::to_string(process_token()));
+    std::sort(all.begin(), all.end());
+    return std::adjacent_find(all.begin(), all.end()) != all.end();
   }
 
   /// Before a step of the trial.
@@ -272,8 +280,8 @@ class Pipeline::Impl {
     if (options_.timeout <= std::chrono::milliseconds(0))
       throw InvalidConfig("a rank is to wait for " + std::to_string(options_.timeout.count()) +
                           " ms (PipelineOptions::timeout)");
-    if (options_.streams < 0)
-      throw InvalidConfig("a rank is to compute on " + std::to_string(options_.streams) +
+    if (options_.streams.value_or(1) < 0)
+      throw InvalidConfig("a rank is to compute on " + std::to_string(*options_.streams) +
                           " streams (PipelineOptions::streams)");
     if (options_.recorder && !transport_.can_be_recorded())
       throw InvalidConfig("this transport's messages cannot be recorded (PipelineOptions::recorder)");

@@ -126,8 +126,9 @@ struct PipelineOptions {
   /// side by side, as do others that the schedule lets: that pays in recorded steps of small kernels, which
   /// leave room on the GPU, not where each fills it. 0 finds out: the first seven recorded steps try one and
   /// two, all ranks alike. The same bits come out in any case; activations may take more memory. Steps whose
-  /// timeline is noted run on one.
-  int streams = 1;
+  /// timeline is noted run on one. Unless it is said, 0 where each rank is a process of its own; 1 where
+  /// ranks are threads, where what one frees for another recording waits for the others' GPUs.
+  std::optional<int> streams{};
 
   /// How long a rank waits for another before it gives up.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);

@@ -199,6 +199,7 @@ struct Bench {
   Times run(const std::string& name, const Schedule& schedule, Transport& transport, bool recorded,
             double* error) {
     PipelineOptions pipeline_options;
+    pipeline_options.streams = 1;
     if (name.find("+fp32") != std::string::npos) pipeline_options.gradient_type = at::kFloat;
     pipeline_options.fuse_gradient_sums = name.find("+fused") != std::string::npos;
     if (const std::size_t at = name.find("+streams="); at != std::string::npos)

@@ -54,6 +54,17 @@ TEST(RecordedTest, TrainsAsUnrecordedStepsOnEightRanks) {
       {.generator = "dualpipe", .num_ranks = 8, .num_micro_batches = 16, .steps = 4, .streams = 2});
 }
 
+TEST(RecordedTest, RanksThatAreProcessesTryStreamsUnlessItIsSaid) {
+  Training setting{.evaluates = false, .streams = std::nullopt};
+  setting.forward = [forwards = 0](int, const at::Tensor&) mutable {
+    if (++forwards <= 2 * 4) return;  // a step as it is, and one that is recorded
+    fake::note_trouble();
+    throw Error("recorded again");
+  };
+  const std::vector<Outcome> outcomes = run(setting);
+  for (const int rank : {0, 1}) expect_ends(outcomes[rank], rank, 10, ".*recorded again.*");
+}
+
 /// Ranks that are threads of one process: recording again waits for all devices, and a device that replays
 /// already waits for its peers.
 TEST(RecordedTest, NoRankReplaysWhileAnotherRecords) {

@@ -113,7 +113,7 @@ std::vector<Outcome> run(const Training& training) {
 
 void expect_trains_as_unrecorded(const Training& training) {
   SCOPED_TRACE(std::string(training.generator) + ", " + std::to_string(training.num_ranks) + " ranks, " +
-               std::to_string(training.streams) + " streams");
+               std::to_string(training.streams.value_or(0)) + " streams");
   Training eager = training;
   eager.records = false;
   eager.streams = 1;

@@ -23,7 +23,7 @@ struct Training {
   int steps = 6;
   bool records = true;
   bool evaluates = true;  ///< after some steps
-  int streams = 1;
+  std::optional<int> streams = 1;
   std::optional<at::ScalarType> gradient_type{};
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
   std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(10);  ///< long, for a busy machine
