@@ -35,9 +35,11 @@ struct Difference {
 
 Difference diff(const Schedule& a, const Schedule& b);
 
-/// Readable, a few lines a rank, at most `max_ranks` of them: the first steps that differ below each other.
-/// The names stand for the two schedules. Empty where nothing differs.
+/// Readable, a few lines a rank, at most `max_ranks` of them: the first steps that differ below each other,
+/// as many as fit in `max_width` columns, at least one. The names stand for the two schedules. Empty where
+/// nothing differs.
 std::string draw(const Difference& difference, const Schedule& a, const Schedule& b,
-                 const std::string& name_a, const std::string& name_b, int max_ranks = 16);
+                 const std::string& name_a, const std::string& name_b, int max_ranks = 16,
+                 std::size_t max_width = std::string::npos);
 
 }  // namespace counterflow

@@ -37,9 +37,10 @@ struct FileReport {
 FileReport judge_file(const std::string& path, const VerifyOptions& options, const CostModel& costs,
                       const Limits& limits);
 
-/// For people: a line a file, and below it the grid with the culprits marked; `colour` as terminals
-/// understand it.
-std::string report_text(std::span<const FileReport> files, bool colour = false);
+/// For people: a line a file, and below it the grid with the culprits marked, which keeps to `max_width`
+/// columns (draw()); `colour` as terminals understand it.
+std::string report_text(std::span<const FileReport> files, bool colour = false,
+                        std::size_t max_width = std::string::npos);
 
 /// An object with `ok` and `files`, each with `file`, `ok`, `error` or `diagnostics` and what was simulated.
 std::string report_json(std::span<const FileReport> files);

@@ -73,10 +73,12 @@ Verdict verify(const Schedule& schedule, const VerifyOptions& options = {});
 /// reductions. A diagnostic's step is the position in the rank's program.
 Verdict verify(const Program& program, const Schedule& schedule, std::optional<int> max_resident = {});
 
-/// The rank x step grid around the first diagnostics, the culprits marked, then one line a diagnostic.
-std::string draw(const Schedule& schedule, const Verdict& verdict);
+/// The rank x step grid around the first diagnostic, the culprits marked, then one line a diagnostic. The
+/// grid has as many steps as fit in `max_width` columns, at least the diagnostic's.
+std::string draw(const Schedule& schedule, const Verdict& verdict, std::size_t max_width = std::string::npos);
 
 /// The same of a program and what was found about it, rank x instruction.
-std::string draw(const Program& program, const Schedule& schedule, const Verdict& verdict);
+std::string draw(const Program& program, const Schedule& schedule, const Verdict& verdict,
+                 std::size_t max_width = std::string::npos);
 
 }  // namespace counterflow

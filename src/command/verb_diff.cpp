@@ -9,6 +9,8 @@
 namespace counterflow::command {
 namespace {
 
+constexpr int kMaxRanks = 16;
+
 struct Options {
   std::string a;
   std::string b;
@@ -18,7 +20,7 @@ ExitStatus run(const Options& options) {
   const std::string text = with_progress("comparing", [&] {
     const Schedule a = read_file(options.a);
     const Schedule b = read_file(options.b);
-    return draw(diff(a, b), a, b, options.a, options.b);
+    return draw(diff(a, b), a, b, options.a, options.b, kMaxRanks, line_limit());
   });
   write_file("-", text);
   return text.empty() ? kOk : kCheckFailed;

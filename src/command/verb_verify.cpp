@@ -25,7 +25,7 @@ std::string render(const std::vector<FileReport>& reports, const std::string& fo
   if (format == "json") return report_json(reports);
   if (format == "junit") return report_junit(reports);
   if (format == "github") return report_github(reports);
-  return report_text(reports, wants_colour());
+  return report_text(reports, wants_colour(), line_limit());
 }
 
 ExitStatus run(const Options& options) {

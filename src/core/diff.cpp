@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
+#include <optional>
 #include <tuple>
 
 #include "counterflow/format.h"
@@ -68,23 +70,16 @@ bool is_reordering(const std::vector<Action>& a, const std::vector<Action>& b) {
   return sorted_keys(a) == sorted_keys(b);
 }
 
-/// The width of a text on a terminal: every action is ASCII, only "…" is one wide and three bytes long.
-std::size_t width(const std::string& text) {
-  return text == "…" ? 1 : text.size();
-}
-
 /// Three rows below each other: the steps, and the actions of both schedules.
 class Rows {
  public:
   Rows(const std::string& name_a, const std::string& name_b)
       : labels_{"step", printable(name_a), printable(name_b)} {}
 
-  void add_gap() { add({"…", "…", "…"}); }
-
   /// An action that both have at these steps.
   void add_same(int a, int b, const Action& action) {
-    add({a == b ? std::to_string(a) : std::to_string(a) + "/" + std::to_string(b), to_string(action),
-         to_string(action)});
+    columns_.push_back({a == b ? std::to_string(a) : std::to_string(a) + "/" + std::to_string(b),
+                        to_string(action), to_string(action)});
   }
 
   void add_difference(const StepDifference& step, const std::vector<Action>& a,
@@ -92,14 +87,37 @@ class Rows {
     const auto cell = [](const std::vector<Action>& actions, int index) {
       return "[" + (index < 0 ? "-" : to_string(actions[index])) + "]";
     };
-    add({std::to_string(step.a < 0 ? step.b : step.a) + " ", cell(a, step.a), cell(b, step.b)});
+    if (!difference_) difference_ = columns_.size();
+    columns_.push_back(
+        {std::to_string(step.a < 0 ? step.b : step.a) + " ", cell(a, step.a), cell(b, step.b)});
+  }
+
+  /// What is before the first column, or after the last one, is left out.
+  void cut_before() { is_cut_before_ = true; }
+  void cut_after() { is_cut_after_ = true; }
+
+  /// Leaves out more until all fits, or only the first difference is left.
+  void fit(std::size_t max_width) {
+    while (columns_.size() > 1 && line_width() > max_width) {
+      if (columns_.size() > difference_.value_or(0) + 1) {
+        columns_.pop_back();
+        cut_after();
+      } else {
+        columns_.pop_front();
+        --*difference_;
+        cut_before();
+      }
+    }
   }
 
   std::string text() const {
-    const std::size_t label = std::max({labels_[0].size(), labels_[1].size(), labels_[2].size()});
     std::string text;
-    for (std::size_t row = 0; row < rows_.size(); ++row) {
-      std::string line = "  " + labels_[row] + std::string(label - labels_[row].size(), ' ') + rows_[row];
+    for (std::size_t row = 0; row < labels_.size(); ++row) {
+      std::string line = "  " + labels_[row] + std::string(widest(labels_) - labels_[row].size(), ' ');
+      if (is_cut_before_) line += "  …";
+      for (const Column& column : columns_)
+        line += std::string(2 + widest(column) - column[row].size(), ' ') + column[row];
+      if (is_cut_after_) line += "  …";
       line.erase(line.find_last_not_of(' ') + 1);
       text += line + "\n";
     }
@@ -109,19 +127,29 @@ class Rows {
  private:
   using Column = std::array<std::string, 3>;
 
-  void add(const Column& cells) {
-    const std::size_t widest = std::max({width(cells[0]), width(cells[1]), width(cells[2])});
-    for (std::size_t row = 0; row < rows_.size(); ++row)
-      rows_[row] += std::string(2 + widest - width(cells[row]), ' ') + cells[row];
+  /// In bytes, which are as many as characters: every action is ASCII.
+  static std::size_t widest(const Column& cells) {
+    return std::max({cells[0].size(), cells[1].size(), cells[2].size()});
+  }
+
+  std::size_t line_width() const {
+    constexpr std::size_t kGap = 3;
+    std::size_t width = 2 + widest(labels_) + (is_cut_before_ ? kGap : 0) + (is_cut_after_ ? kGap : 0);
+    for (const Column& column : columns_) width += 2 + widest(column);
+    return width;
   }
 
   Column labels_;
-  Column rows_;
+  std::deque<Column> columns_;
+  std::optional<std::size_t> difference_;  ///< which column has the first
+  bool is_cut_before_ = false;
+  bool is_cut_after_ = false;
 };
 
 /// Both lists around the first steps that differ.
 std::string draw_steps(const RankDifference& difference, const std::vector<Action>& a,
-                       const std::vector<Action>& b, const std::string& name_a, const std::string& name_b) {
+                       const std::vector<Action>& b, const std::string& name_a, const std::string& name_b,
+                       std::size_t max_width) {
   constexpr int kBefore = 2;
   constexpr int kColumns = 8;
   Rows rows(name_a, name_b);
@@ -129,7 +157,7 @@ std::string draw_steps(const RankDifference& difference, const std::vector<Actio
   const int first = std::max(difference.steps.front().a, difference.steps.front().b);
   int step_a = std::max(0, first - kBefore);
   int step_b = step_a;
-  if (step_a > 0) rows.add_gap();
+  if (step_a > 0) rows.cut_before();
   auto next = difference.steps.begin();
   for (int column = 0; column < kColumns; ++column) {
     if (next != difference.steps.end() && (next->a < 0 || next->a == step_a) &&
@@ -144,7 +172,8 @@ std::string draw_steps(const RankDifference& difference, const std::vector<Actio
       ++step_b;
     }
   }
-  if (step_a < static_cast<int>(a.size()) || step_b < static_cast<int>(b.size())) rows.add_gap();
+  if (step_a < static_cast<int>(a.size()) || step_b < static_cast<int>(b.size())) rows.cut_after();
+  rows.fit(max_width);
   return rows.text();
 }
 
@@ -189,7 +218,7 @@ Difference diff(const Schedule& a, const Schedule& b) {
 }
 
 std::string draw(const Difference& difference, const Schedule& a, const Schedule& b,
-                 const std::string& name_a, const std::string& name_b, int max_ranks) {
+                 const std::string& name_a, const std::string& name_b, int max_ranks, std::size_t max_width) {
   std::string text;
   for (const std::string& line : difference.shape) text += line + "\n";
   int shown = 0;
@@ -205,7 +234,7 @@ std::string draw(const Difference& difference, const Schedule& a, const Schedule
             (steps == 1 ? " difference" : " differences") + " in " +
             std::to_string(std::max(left.size(), right.size())) + " steps" +
             (rank.reordered ? ", the same actions in another order" : "") + "\n" +
-            draw_steps(rank, left, right, name_a, name_b);
+            draw_steps(rank, left, right, name_a, name_b, max_width);
   }
   return text;
 }

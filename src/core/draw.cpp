@@ -46,12 +46,37 @@ std::string cell(const Grid& grid, const Verdict& verdict, int rank, int step) {
   return is_culprit(verdict, rank, step) ? ">" + text + "<" : " " + text;
 }
 
+std::size_t width_of(const std::vector<std::string>& column) {
+  std::size_t widest = 0;
+  for (const std::string& one : column) widest = std::max(widest, one.size());
+  return widest + 1;
+}
+
+/// Takes the farther of the first and the last step away, until the culprit's is left or all fit.
+void fit(std::vector<std::vector<std::string>>& columns, std::size_t culprit, std::size_t max_width) {
+  const auto width = [&] {
+    std::size_t sum = 0;
+    for (const auto& column : columns) sum += width_of(column);
+    return sum - 1;
+  };
+  while (columns.size() > 2 && width() > max_width) {
+    if (culprit - 1 < columns.size() - 1 - culprit) {
+      columns.pop_back();
+    } else {
+      columns.erase(columns.begin() + 1);
+      --culprit;
+    }
+  }
+}
+
 /// The steps around one diagnostic on its rank and on the ranks beside it, the culprits in > <.
-std::string draw_around(const Grid& grid, const Verdict& verdict, const Diagnostic& culprit) {
+std::string draw_around(const Grid& grid, const Verdict& verdict, const Diagnostic& culprit,
+                        std::size_t max_width) {
   const int first_rank = std::max(0, culprit.rank - kRanksAround);
   const int last_rank = std::min(static_cast<int>(grid.sizes.size()) - 1, culprit.rank + kRanksAround);
   const int first_step = std::max(0, culprit.step - kStepsAround);
-  const int last_step = culprit.step + kStepsAround;
+  const int longest = *std::max_element(grid.sizes.begin() + first_rank, grid.sizes.begin() + last_rank + 1);
+  const int last_step = std::min(longest - 1, culprit.step + kStepsAround);
 
   std::vector<std::vector<std::string>> columns;
   std::vector<std::string> labels{grid.place};
@@ -62,26 +87,23 @@ std::string draw_around(const Grid& grid, const Verdict& verdict, const Diagnost
     for (int rank = first_rank; rank <= last_rank; ++rank) column.push_back(cell(grid, verdict, rank, step));
     columns.push_back(std::move(column));
   }
+  fit(columns, culprit.step - first_step + 1, max_width);
 
   std::string text;
   for (std::size_t row = 0; row < columns[0].size(); ++row) {
     std::string line;
-    for (const auto& column : columns) {
-      std::size_t width = 0;
-      for (const std::string& one : column) width = std::max(width, one.size());
-      line += pad(column[row], width + 1);
-    }
+    for (const auto& column : columns) line += pad(column[row], width_of(column));
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";
   }
   return text;
 }
 
-std::string draw(const Grid& grid, const Verdict& verdict) {
+std::string draw(const Grid& grid, const Verdict& verdict, std::size_t max_width) {
   std::string text;
   const auto located = std::find_if(verdict.diagnostics.begin(), verdict.diagnostics.end(),
                                     [&](const Diagnostic& one) { return grid.has(one); });
-  if (located != verdict.diagnostics.end()) text += draw_around(grid, verdict, *located) + "\n";
+  if (located != verdict.diagnostics.end()) text += draw_around(grid, verdict, *located, max_width) + "\n";
   for (const Diagnostic& one : verdict.diagnostics) {
     text += std::string(rule_name(one.rule)) + ": ";
     if (one.rank >= 0) text += "rank " + std::to_string(one.rank);
@@ -98,16 +120,17 @@ std::string draw(const Grid& grid, const Verdict& verdict) {
 
 }  // namespace
 
-std::string draw(const Schedule& schedule, const Verdict& verdict) {
+std::string draw(const Schedule& schedule, const Verdict& verdict, std::size_t max_width) {
   const auto text = [&](int rank, int step) { return to_string(schedule.actions[rank][step]); };
-  return draw(Grid{"step", text, sizes_of(schedule.actions)}, verdict);
+  return draw(Grid{"step", text, sizes_of(schedule.actions)}, verdict, max_width);
 }
 
-std::string draw(const Program& program, const Schedule& schedule, const Verdict& verdict) {
+std::string draw(const Program& program, const Schedule& schedule, const Verdict& verdict,
+                 std::size_t max_width) {
   const auto text = [&](int rank, int position) {
     return to_string(program.ranks[rank][position], schedule.actions[rank]);
   };
-  return draw(Grid{"instruction", text, sizes_of(program.ranks)}, verdict);
+  return draw(Grid{"instruction", text, sizes_of(program.ranks)}, verdict, max_width);
 }
 
 }  // namespace counterflow

@@ -56,10 +56,11 @@ std::vector<Diagnostic> all_diagnostics(const FileReport& report) {
   return all;
 }
 
-std::string draw_all(const FileReport& report) {
+std::string draw_all(const FileReport& report, std::size_t max_width = std::string::npos) {
   std::string text;
-  if (!report.judgement.verdict.ok()) text += draw(report.schedule, report.judgement.verdict);
-  if (!report.program_verdict.ok()) text += draw(*report.program, report.schedule, report.program_verdict);
+  if (!report.judgement.verdict.ok()) text += draw(report.schedule, report.judgement.verdict, max_width);
+  if (!report.program_verdict.ok())
+    text += draw(*report.program, report.schedule, report.program_verdict, max_width);
   return text;
 }
 
@@ -207,7 +208,7 @@ FileReport judge_file(const std::string& path, const VerifyOptions& options, con
   return report;
 }
 
-std::string report_text(std::span<const FileReport> files, bool colour) {
+std::string report_text(std::span<const FileReport> files, bool colour, std::size_t max_width) {
   const auto coloured = [&](const char* code, const std::string& word) {
     return colour ? code + word + "\033[0m" : word;
   };
@@ -222,7 +223,7 @@ std::string report_text(std::span<const FileReport> files, bool colour) {
       text += coloured(kGreen, "ok") + ": " + summary(report) + "\n";
     } else {
       text += coloured(kRed, plural(num_errors(report), "error")) + ": " + summary(report) + "\n" +
-              draw_all(report);
+              draw_all(report, max_width);
     }
   }
   return text;

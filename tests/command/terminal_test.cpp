@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <sstream>
 #include <string>
@@ -160,6 +161,29 @@ TEST_F(TerminalTest, ATableKeepsEveryCellHoweverNarrowTheTerminal) {
   const std::string narrow = shown_on(1, compare);
   std::istringstream words(run_command(compare).out);
   for (std::string word; words >> word;) EXPECT_NE(narrow.find(word), std::string::npos) << word;
+}
+
+TEST_F(TerminalTest, VerifyAndDiffShowTheStepsThatFit) {
+  const TemporaryFolder folder;
+  Schedule schedule = generate("dualpipe", {4, 8});
+  const std::string good = folder.write("a", format(schedule));
+  schedule.actions[1][7] = schedule.actions[1][8];
+  const std::string bad = folder.write("b", format(schedule));
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"verify", bad}, std::vector<std::string>{"diff", good, bad}}) {
+    const auto widest = [&](unsigned short columns) {
+      std::istringstream lines(shown_on(columns, arguments));
+      std::ptrdiff_t found = 0;
+      const auto opens = [](char byte) { return (byte & 0xC0) != 0x80; };  // a character of UTF-8
+      for (std::string line; std::getline(lines, line);)
+        if (line.starts_with("rank 1") || line.starts_with("  " + good))
+          found = std::max(found, std::count_if(line.begin(), line.end(), opens));
+      return found;
+    };
+    EXPECT_LE(widest(90), 90);
+    EXPECT_GT(widest(90), 60);
+    EXPECT_GT(widest(0), 90);
+  }
 }
 
 /// What standard error shows while `simulate -` gets its input only after a time.

@@ -51,11 +51,23 @@ TEST(DiffTest, ADroppedActionIsOneDifference) {
   other.actions[0].erase(other.actions[0].begin() + 7, other.actions[0].end());
   Schedule start = schedule;
   start.actions[0].erase(start.actions[0].begin() + 8, start.actions[0].end());
-  EXPECT_EQ(draw(diff(start, other), start, other, "a", "b"),
-            "rank 0: 1 difference in 8 steps\n"
+  const auto steps = [&](std::size_t max_width) {
+    const std::string text = draw(diff(start, other), start, other, "a", "b", 1, max_width);
+    return text.substr(text.find('\n') + 1);
+  };
+  EXPECT_EQ(steps(58),
             "  step  …    2    3     4   5/4  6/5                   7/6\n"
             "  a     …  0F2  3F4  [3I4]  3W4  3F5  (0F3;3B5)OVERLAP_F_B\n"
             "  b     …  0F2  3F4    [-]  3W4  3F5  (0F3;3B5)OVERLAP_F_B\n");
+  EXPECT_EQ(steps(57), steps(39));
+  EXPECT_EQ(steps(39),
+            "  step  …    2    3     4   5/4  6/5  …\n"
+            "  a     …  0F2  3F4  [3I4]  3W4  3F5  …\n"
+            "  b     …  0F2  3F4    [-]  3W4  3F5  …\n");
+  EXPECT_EQ(steps(1),
+            "  step  …     4   …\n"
+            "  a     …  [3I4]  …\n"
+            "  b     …    [-]  …\n");
 }
 
 TEST(DiffTest, AnInsertedActionIsOneDifference) {

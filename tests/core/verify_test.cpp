@@ -161,5 +161,27 @@ TEST(VerifyTest, DrawsTheGridWithTheCulpritMarked) {
             "backward-before-forward: rank 1, step 0: 1B0 comes before 1F0\n");
 }
 
+TEST(VerifyTest, DrawsAsManyStepsAsFitAroundTheCulprit) {
+  Schedule schedule = two_ranks();
+  std::swap(schedule.actions[1][1], schedule.actions[1][3]);
+  const Verdict verdict = verify(schedule);
+  const std::string whole = draw(schedule, verdict);
+  EXPECT_EQ(whole.substr(0, whole.find("\n\n")),
+            "step    0    1     2    3\n"
+            "rank 0  0F0  0F1   0B0  0B1\n"
+            "rank 1  1F0 >1B1<  1F1  1B0");
+  for (const std::size_t width : {27, 28, 1000}) EXPECT_EQ(draw(schedule, verdict, width), whole);
+  const std::string narrow = draw(schedule, verdict, 22);
+  EXPECT_EQ(narrow.substr(0, narrow.find("\n\n")),
+            "step    0    1     2\n"
+            "rank 0  0F0  0F1   0B0\n"
+            "rank 1  1F0 >1B1<  1F1");
+  const std::string one = draw(schedule, verdict, 3);
+  EXPECT_EQ(one.substr(0, one.find("\n\n")),
+            "step    1\n"
+            "rank 0  0F1\n"
+            "rank 1 >1B1<");
+}
+
 }  // namespace
 }  // namespace counterflow

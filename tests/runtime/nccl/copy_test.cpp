@@ -118,15 +118,18 @@ void expect_rank_1_is_missed(
   expect_ends(outcomes[0], 0, 10, report);
 }
 
+void expect_rank_0_gives_up(const std::vector<Outcome>& outcomes, const std::string& action,
+                            const std::string& reason) {
+  expect_ends(outcomes[0], 0, 15, action + ": " + reason);
+  expect_ends(outcomes[1], 1, 15, ".*rank 0 ended: " + reason + ".*");
+}
+
 TEST(CopyTest, ARankThatStaysAwayFromARecordedStepIsGivenUpAfterTheTimeLimit) {
   Training training = over_copy_engines("1f1b", 2, true);
   training.steps = 20;
   training.timeout = 4s;
   training.between = keep_rank_1_away;
-  const std::vector<Outcome> outcomes = run(training);
-  const std::string stood = "a recorded step stood at 0B0 for 4 s";
-  expect_ends(outcomes[0], 0, 15, "before the first action: " + stood);
-  expect_ends(outcomes[1], 1, 15, ".*rank 0 ended: " + stood + ".*");
+  expect_rank_0_gives_up(run(training), "before the first action", "a recorded step stood at 0B0 for 4 s");
 }
 
 TEST(CopyTest, AProcessThatIsKilledBetweenStepsIsMissed) {
@@ -232,10 +235,8 @@ TEST(CopyTest, ARankThatIsStuckIsGivenUpWhereTheDriverHoldsUpTheHost) {
   Training training = held_up_by_the_driver();
   training.timeout = 4s;
   training.between = keep_rank_1_away;
-  const std::vector<Outcome> outcomes = run(training);
-  const std::string full = "the GPU, whose queues are full, has taken nothing for 4 s";
-  expect_ends(outcomes[0], 0, 15, "0[FBIW]+[0-9]+: " + full);
-  expect_ends(outcomes[1], 1, 15, ".*rank 0 ended: " + full + ".*");
+  expect_rank_0_gives_up(run(training), "0[FBIW]+[0-9]+",
+                         "the GPU, whose queues are full, has taken nothing for 4 s");
 }
 
 void receive(Transport& transport, const Pass& producer) {
