@@ -131,7 +131,11 @@ std::string read_text(const std::string& path, std::size_t most_bytes) {
 }
 
 std::string read_schedule_text(const std::string& path) {
-  return read_text(path, kMostScheduleBytes);
+  std::string text = read_text(path, kMostScheduleBytes);
+  // Spreadsheets mark a text of theirs as UTF-8.
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
+  return text;
 }
 
 Schedule parse_file(std::string_view text, const std::string& path) {

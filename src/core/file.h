@@ -13,7 +13,8 @@ namespace counterflow {
 /// has more than `most_bytes`.
 std::string read_text(const std::string& path, std::size_t most_bytes);
 
-/// The content of a schedule's file, or of standard input where `path` is "-". Throws Error.
+/// The content of a schedule's file, or of standard input where `path` is "-", without a byte order mark.
+/// Throws Error.
 std::string read_schedule_text(const std::string& path);
 
 /// What read_file() makes of the content of the file at `path`. Throws ParseError.

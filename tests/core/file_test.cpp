@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -8,6 +9,7 @@
 
 #include "counterflow/error.h"
 #include "counterflow/format.h"
+#include "counterflow/generate.h"
 
 namespace counterflow {
 namespace {
@@ -54,6 +56,18 @@ TEST_F(FileTest, WritesAndReads) {
   const Schedule schedule = read_file(path("a.csv"));
   EXPECT_EQ(schedule.name, "a");
   EXPECT_EQ(format_torch(schedule), "0F0,0B0\n");
+}
+
+TEST_F(FileTest, ReadsWhatASpreadsheetSaved) {
+  const Schedule schedule = generate("dualpipe", {4, 8});
+  std::ostringstream saved;
+  saved << "\xEF\xBB\xBF";
+  std::istringstream lines(format(schedule) + "\n");
+  constexpr std::ptrdiff_t kCells = 20;
+  for (std::string line; std::getline(lines, line);)
+    saved << line << std::string(kCells - 1 - std::count(line.begin(), line.end(), ','), ',') << "\r\n";
+  write_file(path("a.csv"), saved.str());
+  EXPECT_EQ(read_file(path("a.csv")), schedule);
 }
 
 TEST_F(FileTest, ReplacesWholeAndKeepsTheMode) {
