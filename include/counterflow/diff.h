@@ -39,7 +39,7 @@ Difference diff(const Schedule& a, const Schedule& b);
 /// as many as fit in `max_width` columns, at least one. The names stand for the two schedules. Empty where
 /// nothing differs.
 std::string draw(const Difference& difference, const Schedule& a, const Schedule& b,
-                 const std::string& name_a, const std::string& name_b, int max_ranks = 16,
-                 std::size_t max_width = std::string::npos);
+                 const std::string& name_a, const std::string& name_b,
+                 std::size_t max_width = std::string::npos, int max_ranks = 16);
 
 }  // namespace counterflow

@@ -9,8 +9,6 @@
 namespace counterflow::command {
 namespace {
 
-constexpr int kMaxRanks = 16;
-
 struct Options {
   std::string a;
   std::string b;
@@ -20,7 +18,7 @@ ExitStatus run(const Options& options) {
   const std::string text = with_progress("comparing", [&] {
     const Schedule a = read_file(options.a);
     const Schedule b = read_file(options.b);
-    return draw(diff(a, b), a, b, options.a, options.b, kMaxRanks, line_limit());
+    return draw(diff(a, b), a, b, options.a, options.b, line_limit());
   });
   write_file("-", text);
   return text.empty() ? kOk : kCheckFailed;

@@ -218,7 +218,7 @@ Difference diff(const Schedule& a, const Schedule& b) {
 }
 
 std::string draw(const Difference& difference, const Schedule& a, const Schedule& b,
-                 const std::string& name_a, const std::string& name_b, int max_ranks, std::size_t max_width) {
+                 const std::string& name_a, const std::string& name_b, std::size_t max_width, int max_ranks) {
   std::string text;
   for (const std::string& line : difference.shape) text += line + "\n";
   int shown = 0;

@@ -52,7 +52,7 @@ TEST(DiffTest, ADroppedActionIsOneDifference) {
   Schedule start = schedule;
   start.actions[0].erase(start.actions[0].begin() + 8, start.actions[0].end());
   const auto steps = [&](std::size_t max_width) {
-    const std::string text = draw(diff(start, other), start, other, "a", "b", 1, max_width);
+    const std::string text = draw(diff(start, other), start, other, "a", "b", max_width);
     return text.substr(text.find('\n') + 1);
   };
   EXPECT_EQ(steps(58),
@@ -147,7 +147,7 @@ TEST(DiffTest, TellsEvaluationFromTraining) {
 TEST(DiffTest, ShowsSomeRanksAndCountsTheRest) {
   const Schedule a = generate("dualpipe", {8, 20});
   const Schedule b = forward_only(a);
-  const std::string text = draw(diff(a, b), a, b, "a", "b", 3);
+  const std::string text = draw(diff(a, b), a, b, "a", "b", std::string::npos, 3);
   EXPECT_NE(text.find("rank 2: "), std::string::npos);
   EXPECT_EQ(text.find("rank 3: "), std::string::npos);
   EXPECT_TRUE(text.ends_with("… and 5 more ranks\n"));
